@@ -1,0 +1,490 @@
+"""What host and device say to each other: frozen dataclasses, one JSON object per line.
+
+The host sends requests, the device replies; both travel in an envelope::
+
+    {"id": 7, "request": "profile", "body": {...Job...}}
+    {"id": 7, "reply": "progress", "body": {...Progress...}}
+    {"id": 7, "reply": "profile", "body": {...Profile...}}
+
+Only the standard library is used here, and only what Python 3.9 has: this file runs on the device. The host
+validates the same classes with msgspec; the device with `build`, which knows the few shapes used below.
+Raw samples travel; statistics live on the host. Missing is None, never 0. All units are SI and in the name.
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any, Dict, Optional, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
+
+# Raised whenever an old peer could misread a new one; agents are pushed by content, so both ends agree in practice.
+PROTOCOL = 1
+# A request holds a job at most; a reply may hold 50,000 kernel times and 100,000 latencies (about 3 MB).
+MAX_REQUEST_BYTES = 8 * 1024 * 1024
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+
+MEASURED, EMULATED, SIMULATED = "measured", "emulated", "simulated"
+
+
+class WireError(Exception):
+    """A line from the peer that is not what the protocol allows."""
+
+
+# --- the job -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FileRef:
+    """One file of a model; `name` is relative to the model's folder, as the model itself refers to it."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model by content: `files[0]` is the model, the others its external data."""
+
+    name: str
+    format: str
+    digest: str
+    files: Tuple[FileRef, ...]
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """How the runtime shall run the model; what was really in force comes back in `Profile.in_force`.
+
+    `optimization` is ONNX Runtime's graph level (all, extended, basic, none); `xnnpack` switches TFLite's delegate;
+    `delegate` and `library` are paths on the device; `affinity` lists CPU numbers; `shapes` sets dynamic inputs;
+    `batch` replaces the first dimension of every input whose first dimension is dynamic.
+    """
+
+    threads: int = 1
+    optimization: str = "all"
+    xnnpack: bool = True
+    provider: Optional[str] = None
+    provider_options: Dict[str, str] = field(default_factory=dict)
+    delegate: Optional[str] = None
+    delegate_options: Dict[str, str] = field(default_factory=dict)
+    library: Optional[str] = None
+    affinity: Tuple[int, ...] = ()
+    batch: Optional[int] = None
+    shapes: Dict[str, Tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a round may begin and end.
+
+    A round ends after `min_runs` AND `min_s`, or at `max_s` whatever was reached. Warm-up takes at least
+    `warmup_min_runs`, then goes on until two neighbouring windows of runs agree within `warmup_tolerance`, and
+    spends at most `warmup_share` of the time the rounds will take. The operator pass takes `operator_runs`, or
+    fewer when `operator_max_s` is over.
+    """
+
+    rounds: int = 5
+    min_runs: int = 20
+    min_s: float = 1.0
+    max_s: float = 30.0
+    warmup_min_runs: int = 3
+    warmup_tolerance: float = 0.02
+    warmup_share: float = 0.2
+    operator_runs: int = 30
+    operator_max_s: float = 20.0
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the device must look like before a round may begin.
+
+    `max_load` is the busy share of all CPUs while the agent itself sleeps. A device warmer than `cool_c` may still
+    pass once it has stopped cooling: less than `settle_c` lost within `settle_s`, its idle baseline. After
+    `timeout_s` measuring begins anyway and the profile says so.
+    """
+
+    max_load: float = 0.2
+    cool_c: float = 45.0
+    settle_c: float = 1.0
+    settle_s: float = 10.0
+    window_s: float = 0.25
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one operator asks of a device: its multiply-accumulates and the bytes it moves (for simulated boards)."""
+
+    name: str
+    type: str
+    macs: int
+    moved_bytes: int
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board to simulate. `macs_per_s` is per core and thread; noise is the relative standard deviation of a run.
+
+    `heating_c_per_s` and `cooling_per_s` are a first-order thermal model: degrees gained per busy second, and the
+    share of the excess over `ambient_c` that is lost per second; at `throttle_c` clocks fall by `throttle_share`.
+    """
+
+    name: str
+    cores: int
+    clock_hz: float
+    macs_per_s: float
+    memory_bytes_per_s: float
+    operator_overhead_s: float
+    noise: float
+    memory_bytes: int
+    ambient_c: float
+    heating_c_per_s: float
+    cooling_per_s: float
+    throttle_c: float
+    throttle_share: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model, one runtime, one configuration. `seed` makes the inputs (and a simulated board's noise)."""
+
+    model: ModelRef
+    runtime: str
+    options: RuntimeOptions = RuntimeOptions()
+    schedule: Schedule = Schedule()
+    gate: Gate = Gate()
+    operators: bool = False
+    seed: int = 0
+    deadline_s: float = 900.0
+    board: Optional[Board] = None
+    work: Tuple[Work, ...] = ()
+
+
+# --- what the device is --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MachineInfo:
+    """The device as it describes itself; `emulator` names what it runs on if that is not real hardware of its kind."""
+
+    model: Optional[str]
+    architecture: str
+    kernel: str
+    libc: str
+    cpu: Optional[str]
+    n_cpus: int
+    memory_bytes: Optional[int]
+    emulator: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class RuntimeInfo:
+    """A runtime as seen by the Python that runs the agent; `reason` says why it cannot be used."""
+
+    name: str
+    version: Optional[str]
+    reason: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Hello:
+    """The agent's first line."""
+
+    protocol: int
+    agent_digest: str
+    python: str
+    machine: MachineInfo
+    runtimes: Tuple[RuntimeInfo, ...]
+    meters: Tuple[str, ...]
+    cache_dir: str
+    free_bytes: int
+    user_id: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """One cpufreq policy; `time_in_state_s` maps a clock in Hz (as text) to the time spent there since boot."""
+
+    cpus: str
+    governor: Optional[str]
+    current_hz: Optional[float]
+    min_hz: Optional[float]
+    max_hz: Optional[float]
+    hardware_max_hz: Optional[float]
+    time_in_state_s: Dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The device at one instant of its own monotonic clock; counters are since boot, `unreadable` says what and why.
+
+    `throttled` is the Raspberry Pi firmware's bit field (bits 0-3 now, 16-19 since boot). `busy_s`, `steal_s` and
+    `total_s` sum all CPUs; `process_s` is the CPU time of the measuring process. `pressure_s` maps cpu, memory, io
+    to the kernel's PSI "some" total.
+    """
+
+    at_s: float
+    clocks: Tuple[Clocks, ...] = ()
+    temperatures_c: Dict[str, float] = field(default_factory=dict)
+    throttled: Optional[int] = None
+    load_1min: Optional[float] = None
+    busy_s: Optional[float] = None
+    steal_s: Optional[float] = None
+    total_s: Optional[float] = None
+    process_s: Optional[float] = None
+    pressure_s: Dict[str, float] = field(default_factory=dict)
+    memory_available_bytes: Optional[int] = None
+    power_source: Optional[str] = None
+    unreadable: Dict[str, str] = field(default_factory=dict)
+
+
+# --- the profile ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GateOutcome:
+    """How waiting for the gate ended; `reasons` is empty exactly when it was passed."""
+
+    passed: bool
+    waited_s: float
+    reasons: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Round:
+    """Raw latencies of one round, between two looks at the device."""
+
+    latencies_s: Tuple[float, ...]
+    before: Conditions
+    after: Conditions
+    gate: GateOutcome
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One thing the runtime timed. `times_s` has one entry per profiled run (the sum, where it ran more than once).
+
+    `level` is "kernel" (ONNX Runtime), "node" (a TFLite node; `node` is its index in `subgraph` and exact) or
+    "delegate" (an operator inside a delegate such as XNNPACK, in execution order).
+    """
+
+    name: str
+    type: str
+    level: str
+    times_s: Tuple[float, ...]
+    node: Optional[int] = None
+    subgraph: int = 0
+    provider: Optional[str] = None
+    input_shapes: Tuple[Tuple[int, ...], ...] = ()
+    output_shapes: Tuple[Tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class OperatorPass:
+    """The pass with operator profiling on. `latencies_s` are whole runs of that pass, profiler included.
+
+    `bias_s` was already subtracted from every kernel time; `resolution_s` is the step of the runtime's clock.
+    `graph` is the graph the runtime really executed, where it can tell: ONNX without weights, zlib, base64.
+    """
+
+    method: str
+    latencies_s: Tuple[float, ...]
+    kernels: Tuple[Kernel, ...]
+    resolution_s: float
+    bias_s: float = 0.0
+    in_force: Dict[str, str] = field(default_factory=dict)
+    graph: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything the device saw while it ran one job."""
+
+    job: Job
+    origin: str
+    agent_digest: str
+    python: str
+    machine: MachineInfo
+    runtime_version: str
+    in_force: Dict[str, str]
+    started_at_s: float
+    import_s: float
+    load_s: float
+    initialise_s: float
+    first_inference_s: float
+    warmup_s: Tuple[float, ...]
+    warmup_is_flat: bool
+    rounds: Tuple[Round, ...]
+    inputs: Tuple[TensorInfo, ...]
+    outputs: Tuple[TensorInfo, ...]
+    input_digest: str
+    output_digest: str
+    outputs_are_finite: bool
+    outputs_repeat: bool
+    memory_before_bytes: Optional[int]
+    memory_peak_bytes: Optional[int]
+    operators: Optional[OperatorPass] = None
+    operators_missing: Optional[str] = None
+    notes: Tuple[str, ...] = ()
+    stages_s: Dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a job is: `stage` (gate, load, warm-up, rounds, operators), `done` of `total` in it."""
+
+    stage: str
+    done: int = 0
+    total: int = 0
+    remaining_s: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A request that could not be carried out. `kind` is stable: see docs/protocol.md."""
+
+    kind: str
+    message: str
+    advice: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class FilesWanted:
+    """Request `missing`: which of these does the device not have?"""
+
+    files: Tuple[FileRef, ...]
+
+
+@dataclass(frozen=True)
+class FilesMissing:
+    """Reply `missing`: these; put each into `upload_dir` under any name, then ask to adopt it."""
+
+    missing: Tuple[str, ...]
+    upload_dir: str
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """Request `adopt`: verify the uploaded file against its sha256 and keep it, or remove it and refuse."""
+
+    upload: str
+    file: FileRef
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """The body of requests and replies that need none (ping, pong, adopted, conditions)."""
+
+
+REQUESTS: Dict[str, Type[Any]] = {
+    "ping": Nothing,
+    "conditions": Nothing,
+    "missing": FilesWanted,
+    "adopt": Adopt,
+    "profile": Job,
+}
+REPLIES: Dict[str, Type[Any]] = {
+    "hello": Hello,
+    "pong": Nothing,
+    "conditions": Conditions,
+    "missing": FilesMissing,
+    "adopted": Nothing,
+    "progress": Progress,
+    "profile": Profile,
+    "refused": Refused,
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    id: int
+    request: str
+    body: Any
+
+
+@dataclass(frozen=True)
+class Reply:
+    id: int
+    reply: str
+    body: Any
+
+
+# --- lines ---------------------------------------------------------------------------------------------------------
+
+
+def encode(message: Union[Request, Reply]) -> bytes:
+    """One line, newline included. Raises ValueError on NaN or infinity: they are not JSON."""
+    return json.dumps(dataclasses.asdict(message), allow_nan=False, separators=(",", ":")).encode() + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """Read one request line on the device.
+
+    Raises:
+        WireError: the line is not JSON, not a known request, or its body has a wrong shape.
+    """
+    try:
+        raw = json.loads(line)
+    except ValueError as error:
+        raise WireError(f"not JSON: {error}") from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("id"), int) or raw.get("request") not in REQUESTS:
+        raise WireError("not a request: expected an object with a whole-number id and one of " + ", ".join(REQUESTS))
+    return Request(raw["id"], raw["request"], build(REQUESTS[raw["request"]], raw.get("body"), "$"))
+
+
+T = TypeVar("T")
+
+
+def build(kind: Type[T], value: Any, path: str) -> T:
+    """Turn decoded JSON into `kind`, checking every field; unknown fields are ignored, as on the host.
+
+    Raises:
+        WireError: names the first wrong field by its path.
+    """
+    return _build(kind, value, path)  # type: ignore[no-any-return]
+
+
+def _build(kind: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, value, path)
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Union:
+        return None if value is None else _build(args[0], value, path)
+    if origin is tuple:
+        items = _expect(list, value, path)
+        return tuple(_build(args[0], item, f"{path}[{k}]") for k, item in enumerate(items))
+    if origin is dict:
+        return {key: _build(args[1], item, f"{path}.{key}") for key, item in _expect(dict, value, path).items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, float) and not math.isfinite(value):
+        raise WireError(f"{path}: expected a finite number")
+    return _expect(kind, value, path)
+
+
+def _build_dataclass(kind: Any, value: Any, path: str) -> Any:
+    raw = _expect(dict, value, path)
+    hints = get_type_hints(kind)
+    values = {}
+    for item in dataclasses.fields(kind):
+        if item.name in raw:
+            values[item.name] = _build(hints[item.name], raw[item.name], f"{path}.{item.name}")
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise WireError(f"{path}: {item.name} is missing")
+    return kind(**values)
+
+
+def _expect(kind: Any, value: Any, path: str) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise WireError(f"{path}: expected {kind.__name__}, got {type(value).__name__}")
+    return value

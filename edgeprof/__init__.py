@@ -1,0 +1,3 @@
+"""The host: reach devices, profile models on them, remember, report."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,100 @@
+"""Every exception that edgeprof raises on purpose.
+
+EdgeprofError
+├── UsageError                  the request itself makes no sense            exit code 2
+├── FleetError                  fleet.toml, unknown device
+├── ModelError                  the model file cannot be read or used
+├── LinkError                   a device cannot be reached
+│   ├── UnknownHostKey          its key was never seen: `edgeprof devices trust`
+│   ├── ChangedHostKey          its key is not the one that was trusted
+│   ├── AuthenticationFailed
+│   └── TransferError           a file did not arrive whole
+├── AgentError                  reached, but the agent cannot work there
+│   ├── NoPython                no Python, or one that is too old
+│   ├── NoSpace                 the device's disk is full
+│   ├── ProtocolError           the peer does not speak the protocol
+│   ├── AgentLost               the agent stopped answering
+│   └── JobRefused              the device said no, and why
+└── StoreError                  the store of profiles
+
+A message says what went wrong and where; `advice` says what to do now. Only the command line exits.
+"""
+
+from __future__ import annotations
+
+
+class EdgeprofError(Exception):
+    """Root of the tree; `advice` is one sentence about what to do now."""
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
+class UsageError(EdgeprofError):
+    """The request itself makes no sense."""
+
+
+class FleetError(EdgeprofError):
+    """fleet.toml cannot be read, or does not have what was asked for."""
+
+
+class ModelError(EdgeprofError):
+    """The model file cannot be read or used."""
+
+
+class LinkError(EdgeprofError):
+    """A device cannot be reached."""
+
+
+class UnknownHostKey(LinkError):
+    """A host showed a key that was never trusted."""
+
+    def __init__(self, message: str, advice: str, fingerprint: str) -> None:
+        super().__init__(message, advice)
+        self.fingerprint = fingerprint
+
+
+class ChangedHostKey(LinkError):
+    """A host showed another key than the trusted one."""
+
+
+class AuthenticationFailed(LinkError):
+    """The host is the right one, but does not let us in."""
+
+
+class TransferError(LinkError):
+    """A file did not arrive whole."""
+
+
+class AgentError(EdgeprofError):
+    """The device was reached, but the agent cannot work there."""
+
+
+class NoPython(AgentError):
+    """The device has no Python, or one that is too old."""
+
+
+class NoSpace(AgentError):
+    """The device's disk is full."""
+
+
+class ProtocolError(AgentError):
+    """The peer does not speak the protocol."""
+
+
+class AgentLost(AgentError):
+    """The agent stopped answering, or its link broke."""
+
+
+class JobRefused(AgentError):
+    """The device said no; `kind` is the stable code of the protocol."""
+
+    def __init__(self, message: str, advice: str, kind: str, detail: str = "") -> None:
+        super().__init__(message, advice)
+        self.kind = kind
+        self.detail = detail
+
+
+class StoreError(EdgeprofError):
+    """The store of profiles cannot be opened, or does not have what was asked for."""
