@@ -1,0 +1,35 @@
+# Everything a bare Debian or Ubuntu machine with git, make and Python 3.11+ needs is installed by `make setup`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MODELS := .cache/models
+
+.PHONY: help setup demo check test bench clean
+
+help:           ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+setup: $(VENV)/.ready  ## make .venv with edgeprof, every runtime and the tools
+
+$(VENV)/.ready: pyproject.toml constraints.txt tests/models.txt tools/setup.sh
+	PYTHON="$(PYTHON)" VENV="$(VENV)" MODELS="$(MODELS)" sh tools/setup.sh
+	touch $@
+
+demo: setup     ## profile a small real model on this machine and explain the numbers
+	$(BIN)/edgeprof demo
+
+check: setup    ## format, lint, types, import rules, the agent's Python floor
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vermin -q --no-tips --violations --target=3.9- --backport dataclasses --backport typing device_agents
+
+test: setup     ## the whole test suite
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: setup    ## every benchmark; the last line of each is one JSON object
+	@for f in benchmarks/*.py; do echo "== $$f"; $(BIN)/python $$f; done
+
+clean:          ## remove what make made
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
