@@ -11,7 +11,7 @@ help:           ## show this list
 
 setup: $(VENV)/.ready  ## make .venv with edgeprof, every runtime and the tools
 
-$(VENV)/.ready: pyproject.toml constraints.txt tests/models.txt tools/setup.sh
+$(VENV)/.ready: pyproject.toml constraints.txt tests/models.txt tools/setup.sh edgeprof/provision.py
 	PYTHON="$(PYTHON)" VENV="$(VENV)" MODELS="$(MODELS)" sh tools/setup.sh
 	touch $@
 
@@ -26,6 +26,7 @@ check: setup    ## format, lint, types, import rules, the agent's Python floor
 	$(BIN)/vermin -q --no-tips --violations --target=3.9- --backport dataclasses --backport typing device_agents
 
 test: setup     ## the whole test suite
+	sh tools/sshd.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 bench: setup    ## every benchmark; the last line of each is one JSON object

@@ -4,9 +4,12 @@ Recorded machines in tests, simulated boards and injected clocks all enter here.
 """
 
 import os
+import platform
 import subprocess
 import time
-from typing import List, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
+
+from device_agents.wire import MachineInfo
 
 # Files under /proc and /sys are small; a bound keeps a surprising one from filling the memory of a small board.
 MAX_READ_BYTES = 1024 * 1024
@@ -48,8 +51,61 @@ class Machine:
         """
         try:
             done = subprocess.run(
-                list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=timeout_s
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=timeout_s,
             )
         except subprocess.TimeoutExpired as error:
             raise TimeoutError(f"{argv[0]} did not end within {timeout_s} s") from error
         return done.returncode, done.stdout[:MAX_READ_BYTES].decode("utf-8", "replace")
+
+    def describe(self) -> MachineInfo:
+        """What this machine says it is."""
+        cpuinfo = self._read_or_none("/proc/cpuinfo") or ""
+        model = self._read_or_none("/proc/device-tree/model") or self._read_or_none("/sys/class/dmi/id/product_name")
+        model = model.strip("\x00\n ") if model else None
+        architecture = platform.machine()
+        return MachineInfo(
+            model=model or None,
+            architecture=architecture,
+            kernel=platform.release(),
+            libc=" ".join(platform.libc_ver()).strip() or "unknown",
+            cpu=_cpu_name(cpuinfo),
+            n_cpus=os.cpu_count() or 1,
+            memory_bytes=self._memory_bytes(),
+            emulator=_emulator(model or "", architecture, cpuinfo),
+        )
+
+    def _read_or_none(self, path: str) -> Optional[str]:
+        try:
+            return self.read(path)
+        except OSError:
+            return None
+
+    def _memory_bytes(self) -> Optional[int]:
+        for line in (self._read_or_none("/proc/meminfo") or "").splitlines():
+            if line.startswith("MemTotal:"):
+                return int(line.split()[1]) * 1024
+        return None
+
+
+def _cpu_name(cpuinfo: str) -> Optional[str]:
+    """x86 has "model name"; arm64 has implementer and part numbers, several on big.LITTLE."""
+    fields = [line.split(":", 1) for line in cpuinfo.splitlines() if ":" in line]
+    values = [(key.strip(), value.strip()) for key, value in fields]
+    for key, value in values:
+        if key in ("model name", "Model"):
+            return value
+    parts = sorted({value for key, value in values if key == "CPU part"})
+    return "ARM part " + ", ".join(parts) if parts else None
+
+
+def _emulator(model: str, architecture: str, cpuinfo: str) -> Optional[str]:
+    """What gives an emulated device away: QEMU's own board names, or an ARM program that sees an x86 cpuinfo."""
+    if "qemu" in model.lower() or "dummy-virt" in model:
+        return "qemu-system"
+    if architecture.startswith(("aarch64", "arm")) and ("GenuineIntel" in cpuinfo or "AuthenticAMD" in cpuinfo):
+        return "qemu-user"
+    return None

@@ -108,7 +108,7 @@ class Gate:
     cool_c: float = 45.0
     settle_c: float = 1.0
     settle_s: float = 10.0
-    window_s: float = 0.25
+    window_s: float = 0.1
     timeout_s: float = 60.0
 
 

@@ -15,6 +15,7 @@ EdgeprofError
 │   ├── ProtocolError           the peer does not speak the protocol
 │   ├── AgentLost               the agent stopped answering
 │   └── JobRefused              the device said no, and why
+├── MeasurementError            a profile from which nothing can be computed
 └── StoreError                  the store of profiles
 
 A message says what went wrong and where; `advice` says what to do now. Only the command line exits.
@@ -94,6 +95,10 @@ class JobRefused(AgentError):
         super().__init__(message, advice)
         self.kind = kind
         self.detail = detail
+
+
+class MeasurementError(EdgeprofError):
+    """A profile holds nothing from which the asked statistic could be computed."""
 
 
 class StoreError(EdgeprofError):

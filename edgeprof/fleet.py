@@ -11,12 +11,19 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 import re
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 import msgspec
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
 
 from edgeprof.errors import FleetError
 
@@ -24,14 +31,22 @@ __all__ = ["Device", "Fleet"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LOCAL = "local"
+FORMS = "ssh://user@host, ssh://user@host:port, local: or sim:BOARD"
+
+# No leading dash and no shell characters: host and user may end up in the user's own ProxyCommand.
+USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\\-]*")
+HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]")
+SSH_ADDRESS = re.compile(r"ssh://(?:(?P<user>[^@/]*)@)?(?P<host>\[[^\]/]*\]|[^:/@]*)(?::(?P<port>[^/]*))?/?")
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One device and how to reach it. `pythons` names another Python for a runtime that lives in its own environment.
 
-    `origin` overrides what the agent reports where it cannot know it is emulated ("emulated").
+    `origin` overrides what the agent reports where it cannot know it is emulated ("emulated"). `identity` is a
+    private key to offer before any other.
     """
 
     name: str = ""
@@ -40,4 +55,239 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pythons: dict[str, Text] = {}
     groups: list[Text] = []
     origin: str | None = None
-    connect_timeout_s: float = 10.0
+    connect_timeout_s: Seconds = 10.0
+    identity: Text | None = None
+
+    @property
+    def scheme(self) -> str:
+        """ssh, local or sim."""
+        return self.address.partition(":")[0]
+
+    @property
+    def host(self) -> str | None:
+        """The host as the address names it (it may be an alias of ~/.ssh/config); None if this is no SSH device."""
+        host = self._part("host")
+        return host.strip("[]") if host else None
+
+    @property
+    def port(self) -> int | None:
+        """The port in the address; None leaves it to ~/.ssh/config, and then to 22."""
+        port = self._part("port")
+        return int(port) if port else None
+
+    @property
+    def user(self) -> str | None:
+        return self._part("user") or None
+
+    @property
+    def board(self) -> str | None:
+        """The simulated board's name; None unless the address is sim:BOARD."""
+        return self.address.partition(":")[2] if self.scheme == "sim" else None
+
+    def _part(self, group: str) -> str | None:
+        found = SSH_ADDRESS.fullmatch(self.address)
+        return found[group] if found else None
+
+
+class Fleet:
+    """The devices of one fleet.toml. `add` and `remove` edit the file, keep its comments and write it atomically."""
+
+    def __init__(self, path: Path, devices: Iterable[Device]) -> None:
+        self.path = path
+        self._devices = {LOCAL: _this_machine()} | {device.name: device for device in devices}
+
+    @classmethod
+    def read(cls, path: Path) -> Fleet:
+        """Read a fleet; without the file there is only this machine, named `local`.
+
+        Raises:
+            FleetError: names the file, the device and what is wrong with it.
+        """
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return cls(path, ())
+        except (OSError, UnicodeDecodeError) as error:
+            raise FleetError(f"{path}: cannot be read: {error}", "mend its permissions or its encoding") from error
+        except tomllib.TOMLDecodeError as error:
+            raise FleetError(
+                f"{path}: not valid TOML: {error}", "mend that line; see docs/how-to/devices.md"
+            ) from error
+        return cls(path, _devices_of(raw, path))
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        return tuple(self._devices.values())
+
+    def device(self, name: str) -> Device:
+        """The device of that name.
+
+        Raises:
+            FleetError: there is none; names those that look alike.
+        """
+        if name not in self._devices:
+            advice = _near(name, self._devices) or f"add it: edgeprof devices add {name} ssh://user@host"
+            raise FleetError(f"no device named {name!r} in {self.path}", advice)
+        return self._devices[name]
+
+    def group(self, name: str) -> tuple[Device, ...]:
+        """The devices of that group, in the file's order.
+
+        Raises:
+            FleetError: no device is in it.
+        """
+        found = tuple(device for device in self.devices if name in device.groups)
+        if not found:
+            groups = sorted({group for device in self.devices for group in device.groups})
+            advice = _near(name, groups) or "list devices and their groups: edgeprof devices list"
+            raise FleetError(f"no device in {self.path} is in group {name!r}", advice)
+        return found
+
+    def add(self, device: Device) -> Fleet:
+        """Write a device into the file, or change the one of that name; the fleet as it is then.
+
+        Raises:
+            FleetError: the device makes no sense, or the file cannot be read or written.
+        """
+        _check(device, self.path)
+        document = self._document()
+        devices = document.setdefault("devices", tomlkit.table(is_super_table=True))
+        body = {key: value for key, value in msgspec.to_builtins(device).items() if key != "name"}
+        if device.name in devices:
+            _change(devices[device.name], body)
+        else:
+            devices[device.name] = _table(body)
+        self._write(tomlkit.dumps(document))
+        return Fleet.read(self.path)
+
+    def remove(self, name: str) -> Fleet:
+        """Take a device out of the file; the fleet as it is then.
+
+        Raises:
+            FleetError: it is not in the file, or the file cannot be written.
+        """
+        self.device(name)
+        document = self._document()
+        devices = document.get("devices", {})
+        if name not in devices:
+            raise FleetError(f"{name!r} is built in: {self.path} does not have it", "there is nothing to remove")
+        del devices[name]
+        self._write(tomlkit.dumps(document))
+        return Fleet.read(self.path)
+
+    def _document(self) -> Any:
+        try:
+            return tomlkit.parse(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return tomlkit.document()
+        except (OSError, UnicodeDecodeError, TOMLKitError) as error:
+            raise FleetError(f"{self.path}: cannot be edited: {error}", "mend the file by hand first") from error
+
+    def _write(self, text: str) -> None:
+        # The file a symbolic link points to is replaced, not the link: people keep such files in a repository.
+        target = self.path.resolve()
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            mode = target.stat().st_mode & 0o777 if target.exists() else 0o600
+            descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(name).chmod(mode)
+                Path(name).replace(target)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise FleetError(f"{self.path}: cannot be written: {error}", "mend its folder's permissions") from error
+
+
+def _this_machine() -> Device:
+    # The interpreter that runs edgeprof has the runtimes that were installed with it; a python3 on PATH may not.
+    return Device(name=LOCAL, python=sys.executable)
+
+
+def _devices_of(raw: dict[str, Any], path: Path) -> list[Device]:
+    unknown = sorted(set(raw) - {"devices"})
+    if unknown:
+        raise FleetError(f"{path}: unknown key {unknown[0]!r}", _near(unknown[0], ["devices"]) or "remove it")
+    table = raw.get("devices", {})
+    if not isinstance(table, dict):
+        raise FleetError(f"{path}: devices: expected tables such as [devices.pi5]", "see docs/how-to/devices.md")
+    return [_device(name, body, path) for name, body in table.items()]
+
+
+def _device(name: str, body: Any, path: Path) -> Device:
+    where = f"{path}: devices.{name}"
+    fields = [field for field in Device.__struct_fields__ if field != "name"]
+    if not isinstance(body, dict):
+        raise FleetError(
+            f"{where}: expected a table with {', '.join(fields)}", f"write [devices.{name}] above its keys"
+        )
+    for key in body:
+        if key not in fields:
+            raise FleetError(f"{where}: unknown key {key!r}", _near(key, fields) or f"keys are {', '.join(fields)}")
+    try:
+        device = msgspec.convert({"name": name} | body, Device)
+    except msgspec.ValidationError as error:
+        raise FleetError(f"{where}: {str(error).replace('`$.', '`')}", "mend that value") from error
+    if device.scheme != "ssh" and "python" not in body:
+        device = msgspec.structs.replace(device, python=sys.executable)
+    _check(device, path)
+    return device
+
+
+def _check(device: Device, path: Path) -> None:
+    if not NAME.fullmatch(device.name):
+        raise FleetError(
+            f"{path}: {device.name!r} cannot be a device's name", "use letters, digits, dot, dash and underscore"
+        )
+    problem = _address_problem(device.address)
+    if problem:
+        raise FleetError(f"{path}: devices.{device.name}: address {device.address!r}: {problem}", f"use {FORMS}")
+
+
+def _address_problem(address: str) -> str | None:
+    scheme, colon, rest = address.partition(":")
+    if scheme == "local" and colon:
+        return "nothing may follow local:" if rest else None
+    if scheme == "sim" and colon:
+        return None if NAME.fullmatch(rest) else "it must name a board, as in sim:pi5"
+    if scheme != "ssh" or not colon:
+        return "it does not begin with ssh://, local: or sim:"
+    found = SSH_ADDRESS.fullmatch(address)
+    if found is None:
+        return "it is not of the form ssh://user@host:port"
+    user, host, port = found["user"], found["host"], found["port"]
+    if user and ":" in user:
+        return "passwords are never kept; leave it out and use `edgeprof devices add ... --install-key`"
+    if user is not None and not USER.fullmatch(user):
+        return f"{user!r} cannot be a user's name"
+    if not HOST.fullmatch(host):
+        return f"{host!r} cannot be a host's name" if host else "the host is missing"
+    if port is not None and not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535):
+        return f"{port!r} is no port between 1 and 65535"
+    return None
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    alike = difflib.get_close_matches(name, list(known), n=3)
+    return f"did you mean {' or '.join(alike)}?" if alike else ""
+
+
+def _table(body: dict[str, Any]) -> Any:
+    table = tomlkit.table()
+    _change(table, body)
+    return table
+
+
+def _change(table: Any, body: dict[str, Any]) -> None:
+    for key, value in body.items():
+        if isinstance(value, dict):
+            inline = tomlkit.inline_table()
+            inline.update(value)
+            table[key] = inline
+        elif key not in table or table[key] != value:
+            table[key] = value

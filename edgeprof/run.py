@@ -5,17 +5,27 @@ Statistics and verdicts are not stored: they are computed from the raw samples w
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from dataclasses import dataclass
 
-from device_agents.wire import Profile
+import msgspec
 
-__all__ = ["SCHEMA", "Operator", "Run", "new_run_id"]
+from device_agents.wire import Profile
+from edgeprof.errors import StoreError
+
+__all__ = ["SCHEMA", "Operator", "Run", "check_run", "check_schema", "decode_run", "encode_run", "new_run_id"]
 
 # Version of the JSON document of a run (docs/reference/run.md). History:
 # 1  first version
 SCHEMA = 1
+# What a person can type, what no shell and no terminal interprets, and what cannot be mistaken for a path.
+RUN_ID = re.compile(r"(?!latest$)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# The end of the year 9999, the last that Python's datetime can show.
+END_OF_TIME_S = 253_402_300_800
+REREAD = "export the run again where it came from: edgeprof runs export ID --json FILE"
+UNWRITABLE = "every number of a run must be finite and every text valid Unicode; profile again and report this"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +51,8 @@ class Operator:
 class Run:
     """One profile as it is stored and exported. `operators[i]` explains kernel `operators[i].kernel`.
 
-    `mapping_notes` says in words what of the mapping is doubtful, and which nodes of the file no kernel covers.
+    `notes` says in words what of the mapping is doubtful, which nodes of the file no kernel covers, and which runtimes
+    were passed over and why.
     """
 
     id: str
@@ -50,7 +61,7 @@ class Run:
     edgeprof_version: str
     profile: Profile
     operators: tuple[Operator, ...] = ()
-    mapping_notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     schema: int = SCHEMA
 
 
@@ -58,3 +69,75 @@ def new_run_id(now_s: float | None = None) -> str:
     """A short id that sorts by time: UTC date and time, then four random hex digits."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(time.time() if now_s is None else now_s))
     return f"{stamp}-{secrets.token_hex(2)}"
+
+
+def encode_run(run: Run) -> bytes:
+    """The run as JSON, which `decode_run` reads back as an equal run.
+
+    Raises:
+        StoreError: it is inconsistent, or holds what JSON cannot carry (NaN, infinity, half a surrogate pair).
+    """
+    check_run(run, f"run {run.id}")
+    try:
+        document = msgspec.json.encode(run)
+        # msgspec writes NaN as null, which nobody could read back as a number: find out now, not years later.
+        same = msgspec.json.decode(document, type=Run) == run
+    except (msgspec.MsgspecError, ValueError, OverflowError, TypeError) as error:
+        raise StoreError(f"run {run.id}: cannot be written as JSON: {error}", UNWRITABLE) from error
+    if not same:
+        raise StoreError(f"run {run.id}: would not read back as it was written", UNWRITABLE)
+    return document
+
+
+def decode_run(document: bytes | str, where: str) -> Run:
+    """Read a run; `where` names its place in messages. Unknown fields are ignored.
+
+    Raises:
+        StoreError: not JSON, a newer schema, or a field of a wrong shape, which the message names by its path.
+    """
+    try:
+        head = msgspec.json.decode(document, type=_Head)
+        check_schema(head.schema, where)
+        run = msgspec.json.decode(document, type=Run)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise StoreError(f"{where}: not a run: {error}", REREAD) from error
+    check_run(run, where)
+    return run
+
+
+class _Head(msgspec.Struct):
+    schema: int = SCHEMA
+
+
+def check_schema(schema: int, where: str) -> None:
+    """Refuse a document that a newer edgeprof wrote.
+
+    Raises:
+        StoreError: it is newer than this edgeprof knows.
+    """
+    if not 1 <= schema <= SCHEMA:
+        raise StoreError(
+            f"{where}: the run has schema {schema}, this edgeprof reads 1 to {SCHEMA}",
+            "install a newer edgeprof: pip install --upgrade edgeprof",
+        )
+
+
+def check_run(run: Run, where: str) -> None:
+    """Refuse what the types allow but no reader could use.
+
+    Raises:
+        StoreError: an impossible id or date, or an operator that points at no kernel.
+    """
+    if not RUN_ID.fullmatch(run.id):
+        raise StoreError(
+            f"{where}: {run.id!r} cannot be a run's id", "an id is letters, digits and ._- as in 20260131-1200"
+        )
+    if not 0 <= run.created_at_s < END_OF_TIME_S:
+        raise StoreError(f"{where}: created_at_s is {run.created_at_s}, which is no date", REREAD)
+    kernels = run.profile.operators.kernels if run.profile.operators else ()
+    for k, operator in enumerate(run.operators):
+        if not 0 <= operator.kernel < len(kernels):
+            raise StoreError(
+                f"{where}: operators[{k}].kernel is {operator.kernel}, but the profile has {len(kernels)} kernels",
+                REREAD,
+            )

@@ -1,0 +1,93 @@
+"""The command line: the only place that prints or exits. Commands are imported when they are asked for.
+
+Exit codes: 0 ok, 1 error, 2 usage, 3 finished with failures, 4 not trusted or regression found.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from edgeprof import __version__
+from edgeprof.errors import EdgeprofError, UsageError
+
+__all__ = ["main"]
+
+EXIT_ERROR, EXIT_USAGE = 1, 2
+# Command, where it is, and its line in the overview: importing a command to ask for its help would cost start-up time.
+COMMANDS = {
+    "demo": ("edgeprof.cli.demo:demo", "The whole story on this machine, in two minutes."),
+    "devices": ("edgeprof.cli.devices:devices", "The devices edgeprof can reach."),
+    "profile": ("edgeprof.cli.profile:profile", "Profile models on devices."),
+    "runs": ("edgeprof.cli.runs:runs", "Profiles that were kept: list, show, compare, export."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+EPILOG = """\b
+Examples:
+  edgeprof demo
+  edgeprof profile model.onnx --operators
+  edgeprof devices add pi5 ssh://pi@raspberrypi.local
+  edgeprof profile model.tflite -d pi5"""
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
+@click.version_option(__version__, prog_name="edgeprof")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Profile model inference on edge devices, with numbers that say how far they can be trusted."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        result: Any = cli.main(arguments, prog_name="edgeprof", standalone_mode=False)
+        sys.exit(result if isinstance(result, int) else 0)
+    except EdgeprofError as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"edgeprof: {error}", err=True)
+        if error.advice:
+            click.echo(f"  what to do: {error.advice}", err=True)
+        sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_ERROR)
+    except click.exceptions.Abort:
+        click.echo("edgeprof: interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output left (`| head`); there is nothing to say to anybody
+        sys.exit(EXIT_ERROR)
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"edgeprof: a defect: {type(error).__name__}: {error}", err=True)
+        click.echo("  what to do: run it again with --debug after `edgeprof` and report what it prints", err=True)
+        sys.exit(EXIT_ERROR)

@@ -1,0 +1,162 @@
+"""The agent's files on the device: models by content in a cache, uploads that are verified before they count.
+
+Everything lies below one folder that only its owner may read; see `cache_dir`.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from typing import Iterator, List, Sequence
+
+from device_agents.wire import FileRef, ModelRef
+
+CHUNK_BYTES = 1024 * 1024
+
+
+class FileError(Exception):
+    """A file cannot be kept or staged. `kind` is the stable code that travels in `Refused`."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def cache_dir() -> str:
+    """`$XDG_CACHE_HOME/edgeprof`, or `~/.cache/edgeprof`: below it lies all that edgeprof keeps on a device."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "edgeprof")
+
+
+def folder(name: str) -> str:
+    """The path of a folder below the cache, made if it is not there.
+
+    Raises:
+        FileError: the file system does not let us.
+    """
+    path = os.path.join(cache_dir(), name)
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise FileError("no-write", f"cannot make {path}: {error.strerror}") from error
+    return path
+
+
+def free_bytes() -> int:
+    """Bytes an ordinary user may still write where the cache is, or will be."""
+    path = cache_dir()
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return shutil.disk_usage(path).free
+
+
+def missing(files: Sequence[FileRef]) -> List[str]:
+    """The digests of those files that the cache does not hold; room is made for them where old models can go."""
+    models = folder("models")
+    absent = [f for f in files if not _is_whole(os.path.join(models, f.sha256), f)]
+    _make_room(models, sum(f.size_bytes for f in absent), {f.sha256 for f in files})
+    return [f.sha256 for f in absent]
+
+
+def _is_whole(path: str, file: FileRef) -> bool:
+    # The name is the digest of the content that was verified when it was adopted; a size check catches a disk that
+    # lost the tail of a file in a power cut without reading gigabytes before every job.
+    try:
+        return os.path.getsize(path) == file.size_bytes
+    except OSError:
+        return False
+
+
+def _make_room(models: str, wanted_bytes: int, keep: "set[str]") -> None:
+    """Remove the models unused for longest until the wanted ones fit."""
+    if wanted_bytes <= free_bytes():
+        return
+    old = [os.path.join(models, name) for name in os.listdir(models) if name not in keep]
+    for path in sorted(old, key=os.path.getmtime):
+        with contextlib.suppress(OSError):
+            os.remove(path)
+        if wanted_bytes <= free_bytes():
+            return
+
+
+def adopt(upload: str, file: FileRef) -> None:
+    """Verify an upload and keep it under its digest; on failure it is removed.
+
+    Raises:
+        FileError: `upload` is not in the upload folder, did not arrive whole, or cannot be kept.
+    """
+    if os.path.dirname(os.path.abspath(upload)) != folder("uploads") or not _is_digest(file.sha256):
+        raise FileError("bad-request", f"{upload} is not an upload")
+    try:
+        found = sha256(upload)
+        if found != file.sha256:
+            raise FileError("corrupt-upload", f"{file.name}: arrived with SHA-256 {found}, expected {file.sha256}")
+        os.replace(upload, os.path.join(folder("models"), file.sha256))
+    except OSError as error:
+        raise FileError("no-write", f"{file.name}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(upload)
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+
+
+def sha256(path: str) -> str:
+    """Hex digest of a file, read in pieces."""
+    state = hashlib.sha256()
+    with open(path, "rb") as file:
+        while True:
+            chunk = file.read(CHUNK_BYTES)
+            if not chunk:
+                return state.hexdigest()
+            state.update(chunk)
+
+
+@contextlib.contextmanager
+def staged(model: ModelRef) -> Iterator[str]:
+    """The path of a model whose files lie side by side under the names they use for each other.
+
+    Raises:
+        FileError: a file is not in the cache, or its name points outside the model's folder.
+    """
+    models = folder("models")
+    base = tempfile.mkdtemp(prefix="job-", dir=folder("jobs"))
+    try:
+        for file in model.files:
+            target = os.path.normpath(os.path.join(base, file.name))
+            if not target.startswith(base + os.sep) or not _is_digest(file.sha256):
+                raise FileError("bad-request", f"{file.name!r} points outside the model's folder")
+            source = os.path.join(models, file.sha256)
+            if not _is_whole(source, file):
+                raise FileError("model-missing", f"{file.name} is not on the device")
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            _link(source, target)
+            os.utime(source)
+        yield os.path.normpath(os.path.join(base, model.files[0].name))
+    except OSError as error:
+        raise FileError("no-write", f"{base}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)  # a file system without hard links (FAT, some Android storage)
+
+
+def remove_leftovers() -> None:
+    """Remove what agents that were killed left behind: job folders and half uploads older than a day."""
+    horizon = time.time() - 24 * 3600
+    for name in ("jobs", "uploads"):
+        base = os.path.join(cache_dir(), name)
+        for item in os.listdir(base) if os.path.isdir(base) else []:
+            path = os.path.join(base, item)
+            with contextlib.suppress(OSError):
+                if os.lstat(path).st_mtime < horizon:
+                    shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)

@@ -1,0 +1,206 @@
+"""One pass over one job: the latency pass (operator profiling off) or the operator pass (on).
+
+Nothing is decided here but when a round may begin and end, by the rule in the job; what was seen is sent as it is.
+"""
+
+import dataclasses
+import gc
+import statistics
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from device_agents import conditions, gate, inputs
+from device_agents.machine import Machine
+from device_agents.runtimes import RuntimeRefusal, Session, open_session
+from device_agents.wire import Job, OperatorPass, Progress, Round, Schedule
+
+# Timed runs of a warm-up window: long enough that the clock's step does not matter, at least this many runs.
+WINDOW_RUNS = 3
+WINDOW_S = 0.05
+
+Report = Callable[[Progress], None]
+
+
+def latency_pass(job: Job, model_path: str, machine: Machine, report: Report) -> Dict[str, Any]:
+    """Measure without operator profiling; returns the fields of `Profile` that only this pass can know.
+
+    Raises:
+        RuntimeRefusal: the runtime cannot do this job.
+    """
+    memory_before, _ = conditions.process_memory(machine)
+    report(Progress("load"))
+    session = open_session(job, model_path, machine, False)
+    try:
+        data = _set_inputs(session, job.seed)
+        start = machine.now()
+        session.run()
+        first = machine.now() - start
+        outputs = session.read_outputs()
+        session.run()
+        again = session.read_outputs()
+        watch = Stopwatch(machine)
+        warmup, is_flat = warm_up(session.run, machine, job.schedule, report)
+        watch.lap("warm-up")
+        rounds = [_round(session.run, job, k, machine, report, warmup[-1]) for k in range(job.schedule.rounds)]
+        watch.lap("rounds")
+        _, memory_peak = conditions.process_memory(machine)
+        return {
+            "runtime_version": session.runtime_version,
+            "in_force": session.in_force,
+            "import_s": session.import_s,
+            "load_s": session.load_s,
+            "initialise_s": session.initialise_s,
+            "first_inference_s": first,
+            "warmup_s": warmup,
+            "warmup_is_flat": is_flat,
+            "rounds": [dataclasses.asdict(r) for r in rounds],
+            "inputs": [dataclasses.asdict(t) for t in session.inputs],
+            "outputs": [dataclasses.asdict(t) for t in session.outputs],
+            "input_digest": inputs.digest(data),
+            "output_digest": inputs.digest(outputs),
+            "outputs_are_finite": all(inputs.is_finite(t.dtype, d) for t, d in zip(session.outputs, outputs)),
+            "outputs_repeat": outputs == again,
+            "memory_before_bytes": memory_before,
+            "memory_peak_bytes": memory_peak,
+            "notes": session.notes,
+            "stages_s": watch.laps,
+        }
+    finally:
+        session.close()
+
+
+class Stopwatch:
+    """Named laps of the machine's clock."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._now = machine.now
+        self._last = machine.now()
+        self.laps: Dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = self._now()
+        self.laps[name] = now - self._last
+        self._last = now
+
+
+def _set_inputs(session: Session, seed: int) -> Tuple[bytes, ...]:
+    try:
+        data = inputs.make(session.inputs, seed)
+    except KeyError as error:
+        raise RuntimeRefusal("unsupported-model", f"inputs of type {error} cannot be made from a seed") from error
+    session.set_inputs(data)
+    return data
+
+
+def warm_up(
+    run: Callable[[], None], machine: Machine, schedule: Schedule, report: Report
+) -> Tuple[Tuple[float, ...], bool]:
+    """Run until two neighbouring windows agree, or the budget is spent; (every latency, whether they agreed)."""
+    report(Progress("warm-up"))
+    samples: List[float] = []
+    previous: Optional[float] = None
+    start = machine.now()
+    while True:
+        window = _window(run, machine)
+        samples += window
+        middle = statistics.median(window)
+        if previous is not None and abs(middle / previous - 1) <= schedule.warmup_tolerance:
+            if len(samples) >= schedule.warmup_min_runs:
+                return tuple(samples), True
+        elif machine.now() - start >= _warmup_budget_s(schedule, middle):
+            return tuple(samples), False
+        previous = middle
+
+
+def _window(run: Callable[[], None], machine: Machine) -> List[float]:
+    samples: List[float] = []
+    start = machine.now()
+    while len(samples) < WINDOW_RUNS or machine.now() - start < WINDOW_S:
+        begin = machine.now()
+        run()
+        samples.append(machine.now() - begin)
+    return samples
+
+
+def _warmup_budget_s(schedule: Schedule, latency_s: float) -> float:
+    one_round_s = min(schedule.max_s, max(schedule.min_s, schedule.min_runs * latency_s))
+    return schedule.warmup_share * schedule.rounds * one_round_s
+
+
+def _round(run: Callable[[], None], job: Job, k: int, machine: Machine, report: Report, latency_s: float) -> Round:
+    schedule = job.schedule
+    one_round_s = min(schedule.max_s, max(schedule.min_s, schedule.min_runs * latency_s))
+    report(Progress("rounds", k, schedule.rounds, (schedule.rounds - k) * one_round_s))
+    opened = gate.wait(machine, job.gate)
+    before = conditions.read(machine)
+    for _ in range(WINDOW_RUNS):
+        run()  # untimed: waiting for the gate let caches and clocks fall
+    samples = timed_runs(run, machine.now, schedule.min_runs, schedule.min_s, schedule.max_s)
+    return Round(tuple(samples), before, conditions.read(machine), opened)
+
+
+def timed_runs(
+    run: Callable[[], None], now: Callable[[], float], min_runs: int, min_s: float, max_s: float
+) -> List[float]:
+    """Latencies of at least `min_runs` runs and at least `min_s` seconds; at `max_s` it ends whatever was reached."""
+    samples: List[float] = []
+    gc.collect()
+    gc.disable()  # a collection inside a run would be charged to the model
+    try:
+        start = now()
+        while True:
+            begin = now()
+            run()
+            end = now()
+            samples.append(end - begin)
+            elapsed = end - start
+            if elapsed >= max_s or (elapsed >= min_s and len(samples) >= min_runs):
+                return samples
+    finally:
+        gc.enable()
+
+
+def operator_pass(job: Job, model_path: str, machine: Machine, report: Report) -> Dict[str, Any]:
+    """Measure with operator profiling on; returns an `OperatorPass` as plain data.
+
+    Raises:
+        RuntimeRefusal: this runtime cannot profile operators of this model.
+    """
+    report(Progress("operators", 0, job.schedule.operator_runs))
+    session = open_session(job, model_path, machine, True)
+    try:
+        _set_inputs(session, job.seed)
+        for _ in range(max(2, job.schedule.warmup_min_runs)):
+            session.run()
+            session.after_run()
+        gate.wait(machine, job.gate)
+        session.begin_recording()
+        latencies = _recorded_runs(session, job.schedule, machine, report)
+        recorded = session.end_recording()
+        return dataclasses.asdict(
+            OperatorPass(
+                method=recorded.method,
+                latencies_s=tuple(latencies),
+                kernels=recorded.kernels,
+                resolution_s=recorded.resolution_s,
+                bias_s=recorded.bias_s,
+                in_force=session.in_force,
+                graph=recorded.graph,
+            )
+        )
+    finally:
+        session.close()
+
+
+def _recorded_runs(session: Session, schedule: Schedule, machine: Machine, report: Report) -> List[float]:
+    latencies: List[float] = []
+    start = machine.now()
+    while len(latencies) < schedule.operator_runs:
+        begin = machine.now()
+        session.run()
+        end = machine.now()
+        session.after_run()
+        latencies.append(end - begin)
+        if end - start >= schedule.operator_max_s:
+            break
+    report(Progress("operators", len(latencies), schedule.operator_runs))
+    return latencies

@@ -1,0 +1,68 @@
+"""The measuring process: does one pass of one job and ends.
+
+A process of its own per pass keeps peak memory true, lets a runtime crash without taking the agent along, and can be
+killed for sure. It writes envelopes without ids to the agent; `reply` is progress, pass or refused.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+import threading
+import traceback
+from typing import Any, Dict
+
+from device_agents import measure
+from device_agents.runtimes import RuntimeRefusal, machine_for
+from device_agents.wire import Job, Progress, Refused, build
+
+LATENCY, OPERATORS = "latency", "operators"
+
+
+def main() -> int:
+    """Read one order from standard input, write lines to what was standard output, return the exit code."""
+    replies = claim_stdout()
+    order = json.loads(sys.stdin.buffer.readline())
+    _leave_with_parent()
+
+    def send(reply: str, body: Dict[str, Any]) -> None:
+        replies.write(json.dumps({"reply": reply, "body": body}, allow_nan=False).encode() + b"\n")
+        replies.flush()
+
+    def report(progress: Progress) -> None:
+        send("progress", dataclasses.asdict(progress))
+
+    try:
+        job = build(Job, order["job"], "$")
+        measured = measure.latency_pass if order["pass"] == LATENCY else measure.operator_pass
+        send("pass", measured(job, order["model_path"], machine_for(job), report))
+    except RuntimeRefusal as refusal:
+        send("refused", dataclasses.asdict(Refused(refusal.kind, str(refusal), refusal.advice, refusal.detail)))
+    except MemoryError:
+        send("refused", dataclasses.asdict(Refused("out-of-memory", "the device has too little memory for this model")))
+    except OSError as error:
+        send("refused", dataclasses.asdict(Refused("device-error", f"{error}", "see `edgeprof devices doctor`")))
+    except Exception as error:
+        detail = traceback.format_exc()[-4000:]
+        message = f"{type(error).__name__}: {error}"
+        send("refused", dataclasses.asdict(Refused("internal", message, "this is a defect: please report it", detail)))
+    return 0
+
+
+def claim_stdout() -> Any:
+    """Keep standard output for replies alone: native code that prints to descriptor 1 then reaches standard error."""
+    sys.stdout.flush()
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return replies
+
+
+def _leave_with_parent() -> None:
+    """End this process when the agent is gone, however it went: its end of our standard input is closed then."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        os._exit(3)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,54 @@
+"""`edgeprof devices doctor` and `setup`: what a device lacks, and how to mend it."""
+
+from __future__ import annotations
+
+import click
+
+MARKS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
+
+
+@click.command(epilog="\b\nExample:\n  edgeprof devices doctor pi5")
+@click.argument("name", default="local")
+@click.option("--json", "as_json", is_flag=True, help="Findings as JSON.")
+def doctor(name: str, as_json: bool) -> int:
+    """Say what works on a device, what is missing there, and how to mend it.
+
+    Exit code 1 when profiling would fail.
+    """
+    import dataclasses
+    import json
+
+    from edgeprof.doctor import examine
+    from edgeprof.fleet import Fleet
+    from edgeprof.places import fleet_file
+
+    device = Fleet.read(fleet_file()).device(name)
+    findings = []
+    for finding in examine(device):
+        findings.append(finding)
+        if not as_json:
+            click.echo(f"{MARKS[finding.level]}  {finding.what}")
+            if finding.advice:
+                click.echo(f"         what to do: {finding.advice}")
+    if as_json:
+        click.echo(json.dumps({"device": name, "findings": [dataclasses.asdict(f) for f in findings]}, indent=1))
+    return int(any(f.level == "problem" for f in findings))
+
+
+@click.command(epilog="\b\nExample:\n  edgeprof devices setup local --runtime tflite")
+@click.argument("name")
+@click.option("--runtime", type=click.Choice(["tflite"]), required=True, help="The runtime to set up.")
+def setup(name: str, runtime: str) -> int:
+    """Set up a runtime that needs an environment of its own; so far on this machine alone.
+
+    On another device, `edgeprof devices doctor NAME` prints the commands to type there.
+    """
+    from edgeprof.errors import UsageError
+    from edgeprof.fleet import Fleet
+    from edgeprof.places import fleet_file
+    from edgeprof.provision import set_up_tflite_here
+
+    if Fleet.read(fleet_file()).device(name).scheme != "local":
+        raise UsageError(f"{name} is not this machine", f"edgeprof devices doctor {name} says what to type there")
+    click.echo(f"{runtime} is ready in {set_up_tflite_here()}")
+    return 0

@@ -1,0 +1,124 @@
+"""Examine a device: what works, what is missing, and how to mend it. Changes nothing there but the agent's own file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from device_agents import wire
+from edgeprof.agent import Agent
+from edgeprof.errors import EdgeprofError
+from edgeprof.fleet import Device
+from edgeprof.profiling import OpenDevice
+
+__all__ = ["Finding", "examine"]
+
+RUNTIMES = ("onnxruntime", "litert", "tflite")
+FREE_BYTES_WANTED = 200 * 1024 * 1024
+FASTEST_GOVERNOR = "performance"
+# Raspberry Pi firmware bits (see device_agents/conditions.py).
+UNDER_VOLTAGE_EVER, THROTTLED_EVER = 1 << 16, 0b1110 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at. `level` is ok, note (numbers may suffer) or problem (profiling will fail)."""
+
+    level: str
+    what: str
+    advice: str = ""
+
+
+def examine(device: Device) -> Iterator[Finding]:
+    """Findings as they are made; the first problem with the link or the agent ends them."""
+    try:
+        with OpenDevice(device) as opened:
+            yield Finding(level="ok", what=f"reached {device.address}")
+            yield from _examine_open(device, opened)
+    except EdgeprofError as error:
+        yield Finding(level="problem", what=str(error), advice=error.advice)
+
+
+def _examine_open(device: Device, opened: OpenDevice) -> Iterator[Finding]:
+    if device.scheme == "sim":
+        yield Finding(level="ok", what=f"simulated board {device.board}: its numbers are simulated, never measured")
+        return
+    agents: dict[int, Agent] = {}
+    usable = []
+    for runtime in RUNTIMES:
+        agent = opened.agent(runtime)
+        if id(agent) not in agents:
+            agents[id(agent)] = agent
+            yield from _python(device, agent)
+        finding, is_usable = _runtime(device, agent, runtime)
+        usable += [runtime] if is_usable else []
+        yield finding
+    if not usable:
+        yield Finding(level="problem", what="no runtime can be used", advice="install one of those above")
+    yield from _state(next(iter(agents.values())))
+
+
+def _python(device: Device, agent: Agent) -> Iterator[Finding]:
+    hello = agent.hello
+    machine = hello.machine
+    described = f"{machine.model or 'unknown model'}, {machine.architecture}, {machine.n_cpus} CPUs, {machine.kernel}"
+    yield Finding(level="ok", what=f"agent runs on Python {hello.python}: {described}")
+    if machine.emulator:
+        yield Finding(level="note", what=f"emulated ({machine.emulator}): timings prove plumbing, not performance")
+    if hello.free_bytes < FREE_BYTES_WANTED:
+        free = f"{hello.free_bytes / 1e6:.0f} MB free in {hello.cache_dir}"
+        yield Finding(level="note", what=free, advice="models are kept there: make room")
+    if hello.user_id == 0 and device.scheme == "ssh":
+        advice = "log in as an ordinary user: the agent needs no privilege"
+        yield Finding(level="note", what="the agent runs as root", advice=advice)
+
+
+def _runtime(device: Device, agent: Agent, runtime: str) -> tuple[Finding, bool]:
+    info = next((r for r in agent.hello.runtimes if r.name == runtime), None)
+    if info is None:
+        return Finding(level="note", what=f"{runtime}: unknown to the agent"), False
+    if info.reason is None:
+        return Finding(level="ok", what=f"{runtime} {info.version or ''}".strip()), True
+    return Finding(level="note", what=f"{runtime}: {info.reason}", advice=_how_to_install(device, runtime)), False
+
+
+def _how_to_install(device: Device, runtime: str) -> str:
+    if runtime == "tflite":
+        if device.scheme == "local":
+            return "edgeprof devices setup local --runtime tflite"
+        return (
+            "there: python3.11 -m venv ~/tflite && ~/tflite/bin/pip install tflite-runtime==2.14.0 'numpy<2'; here: "
+            f"edgeprof devices add {device.name} {device.address} --runtime-python tflite=~/tflite/bin/python"
+        )
+    package = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}[runtime]
+    return f"there: {device.python} -m pip install {package} (in a virtual environment, see --python)"
+
+
+def _state(agent: Agent) -> Iterator[Finding]:
+    conditions = agent.conditions()
+    for clock in conditions.clocks:
+        if clock.governor and clock.governor != FASTEST_GOVERNOR:
+            node = "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"
+            advice = f"for steady numbers, there: echo {FASTEST_GOVERNOR} | sudo tee {node}"
+            yield Finding(level="note", what=f"governor of CPUs {clock.cpus} is {clock.governor}", advice=advice)
+    yield from _throttling(conditions)
+    for name, degrees in conditions.temperatures_c.items():
+        yield Finding(level="ok", what=f"temperature {name}: {degrees:.0f} C")
+    if conditions.power_source:
+        yield Finding(level="ok", what=f"power: {conditions.power_source}")
+    for what, why in conditions.unreadable.items():
+        yield Finding(level="note", what=f"{what} cannot be read: {why}", advice="verdicts will say so")
+
+
+def _throttling(conditions: wire.Conditions) -> Iterator[Finding]:
+    bits = conditions.throttled
+    if bits is None:
+        return
+    if bits & UNDER_VOLTAGE_EVER:
+        advice = "use the board's own power supply and a short cable"
+        yield Finding(level="note", what=f"under-voltage since boot (get_throttled {bits:#x})", advice=advice)
+    if bits & THROTTLED_EVER:
+        advice = "add cooling, then reboot to clear the bits"
+        yield Finding(level="note", what=f"clocks were held down since boot (get_throttled {bits:#x})", advice=advice)
+    if not bits:
+        yield Finding(level="ok", what="never throttled since boot")

@@ -1,0 +1,208 @@
+"""Read a model file: what format it has, which files belong to it, their content hashes, and its graph."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from device_agents.wire import FileRef, ModelRef
+from edgeprof.errors import ModelError
+from latency_models.graph import Graph, GraphError
+
+__all__ = ["ModelFile", "read_model"]
+
+TFLITE_IDENTIFIER = b"TFL3"
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFile:
+    """A model on this machine. `files[0]` is the model itself, the others its external data, by relative name."""
+
+    path: Path
+    name: str
+    format: str
+    digest: str
+    files: tuple[tuple[FileRef, Path], ...]
+    graph: Graph
+
+    def ref(self) -> ModelRef:
+        """The model as jobs and profiles refer to it."""
+        return ModelRef(self.name, self.format, self.digest, tuple(ref for ref, _ in self.files))
+
+
+def read_model(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, batch: int | None = None) -> ModelFile:
+    """Read a model file and everything that belongs to it.
+
+    Args:
+        path: an ONNX or TFLite file; the content decides which, not the name.
+        shapes: the shape of dynamic inputs by name.
+        batch: the first dimension of every input whose first dimension is dynamic; `shapes` goes first.
+
+    Dimensions that neither of them sets are taken as 1, as the agent does.
+
+    Raises:
+        ModelError: it cannot be read, is damaged, not a model, or lacks its external data.
+    """
+    head = _head(path)
+    try:
+        if head[4:8] == TFLITE_IDENTIFIER:
+            format, others = "tflite", ()
+            graph = _read_tflite(path, dict(shapes or {}), batch)
+        else:
+            format = "onnx"
+            graph, others = _read_onnx(path, dict(shapes or {}), batch)
+    except GraphError as error:
+        raise _not_a_model(path, head, error) from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
+    files = tuple(_file(name, file) for name, file in ((path.name, path), *others))
+    return ModelFile(
+        path=path, name=path.name, format=format, digest=_digest([ref for ref, _ in files]), files=files, graph=graph
+    )
+
+
+# --- what is wrong -------------------------------------------------------------------------------------------------
+
+
+def _head(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            advice = "name a file in it" if any(path.glob("*.onnx")) or any(path.glob("*.tflite")) else ""
+            raise ModelError(f"{path} is a directory, not a model file", advice or "name an .onnx or .tflite file")
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except FileNotFoundError as error:
+        raise ModelError(f"there is no file {path}", _neighbours(path)) from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}", "check its permissions") from error
+    if not head:
+        raise ModelError(f"{path} is empty", "was the download or the export interrupted? make the file again")
+    return head
+
+
+def _neighbours(path: Path) -> str:
+    try:
+        found = sorted(file.name for file in path.parent.iterdir() if file.suffix in (".onnx", ".tflite"))
+    except OSError:
+        return f"there is no directory {path.parent} either; check the path"
+    return f"in {path.parent} there are: {', '.join(found[:5])}" if found else "check the path"
+
+
+def _not_a_model(path: Path, head: bytes, error: GraphError) -> ModelError:
+    """The graph reader's complaint in words that help: what the file is instead, as far as its first bytes tell."""
+    if "input " in str(error):
+        return ModelError(f"{path}: {error}", "correct the shapes asked for")
+    if head[4:8] == TFLITE_IDENTIFIER:
+        return ModelError(f"{path} is damaged: {error}", "it may be cut off; compare its size with the original's")
+    if head.startswith(b"version https://git-lfs"):
+        return ModelError(f"{path} is a Git LFS pointer, not the model", "run `git lfs pull` in its repository")
+    if head.startswith((b"PK\x03\x04", b"\x1f\x8b")):
+        return ModelError(f"{path} is an archive, not a model", "unpack it, or export the model as ONNX or TFLite")
+    if _is_text(head):
+        start = head.decode("utf-8", "replace").strip().split("\n")[0][:40]
+        return ModelError(
+            f"{path} is a text file, not a model; it begins with {start!r}",
+            "was a web page or a pointer downloaded instead of the model?",
+        )
+    advice = "it may be cut off or of another format; export it as ONNX or TFLite, or copy it again"
+    return ModelError(f"{path} is neither a TFLite nor a readable ONNX model: {error}", advice)
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4:  # a character cut in two at the end of what was read is fine
+            return False
+        text = head[: error.start].decode("utf-8")
+    return all(character.isprintable() or character in "\r\n\t\f" for character in text)
+
+
+# --- the two formats -----------------------------------------------------------------------------------------------
+
+
+def _read_tflite(path: Path, shapes: dict[str, tuple[int, ...]], batch: int | None) -> Graph:
+    from latency_models import tflite_graph
+
+    graph = tflite_graph.read(path, shapes)
+    if batch is None:
+        return graph
+    wanted = {name: (batch, *dims[1:]) for name, dims in _dynamic_batches(graph).items() if name not in shapes}
+    return tflite_graph.read(path, {**shapes, **wanted})
+
+
+def _dynamic_batches(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """Inputs of a TFLite model with their stored shapes. The runtime resizes any of them, marked dynamic or not."""
+    found = {}
+    for name in graph.inputs:
+        dims = tuple(dim for dim in graph.shape(name) or () if dim is not None)
+        if dims:
+            found[name] = dims
+    return found
+
+
+def _read_onnx(
+    path: Path, shapes: dict[str, tuple[int, ...]], batch: int | None
+) -> tuple[Graph, tuple[tuple[str, Path], ...]]:
+    from latency_models import onnx_graph
+
+    model = onnx_graph.load(path)
+    others = tuple(
+        (PurePosixPath(location).as_posix(), _external_file(path, location, tensor))
+        for location, tensor in sorted(onnx_graph.external_files(model).items())
+    )
+    if batch is not None:
+        plain = onnx_graph.dynamic_inputs(model)
+        for name, dims in plain.items():
+            if name not in shapes and dims and dims[0] is None:
+                shapes[name] = (batch, *(1 if dim is None else dim for dim in dims[1:]))
+    return onnx_graph.of_model(model, path.name, shapes, default_dim=1), others
+
+
+def _external_file(model: Path, location: str, tensor: str) -> Path:
+    """Where the external data lies. It must lie in the model's folder: files travel under their relative names."""
+    parts = PurePosixPath(location).parts
+    escapes = PurePosixPath(location).is_absolute() or PureWindowsPath(location).is_absolute() or ".." in parts
+    if not parts or escapes:
+        raise ModelError(
+            f"{model}: the data of tensor {tensor!r} is said to be in {location!r}, outside the model's folder",
+            "save the model again with its data beside it (onnx.save_model(..., save_as_external_data=True))",
+        )
+    file = model.parent / location
+    if not file.is_file():
+        raise ModelError(
+            f"{model}: its external data file {location!r} is missing; tensor {tensor!r} needs it",
+            f"put it at {file}",
+        )
+    if not file.resolve().is_relative_to(model.parent.resolve()):
+        raise ModelError(
+            f"{model}: external data file {location!r} is a link to a place outside the model's folder",
+            "put the data file itself beside the model",
+        )
+    return file
+
+
+# --- content -------------------------------------------------------------------------------------------------------
+
+
+def _file(name: str, path: Path) -> tuple[FileRef, Path]:
+    digest, size = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}", "check its permissions") from error
+    return FileRef(name, digest.hexdigest(), size), path
+
+
+def _digest(files: list[FileRef]) -> str:
+    """A single file's own hash; of several, the hash of what `sha256sum` would print for them, sorted."""
+    if len(files) == 1:
+        return files[0].sha256
+    lines = sorted(f"{file.sha256}  {file.name}" for file in files)
+    return hashlib.sha256("".join(line + "\n" for line in lines).encode()).hexdigest()

@@ -1,0 +1,53 @@
+"""Pack the agent into one archive whose bytes depend on its source alone, so that its digest names it everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+__all__ = ["PackedAgent", "pack_agent"]
+
+PACKAGE = "device_agents"
+# The earliest time a zip entry can carry: real times would make every pack a different archive.
+EPOCH = (1980, 1, 1, 0, 0, 0)
+MAIN = b"import runpy\nrunpy.run_module('device_agents', run_name='__main__')\n"
+
+
+@dataclass(frozen=True)
+class PackedAgent:
+    """The archive that `python agent.pyz` runs, and its SHA-256."""
+
+    data: bytes
+    digest: str
+
+
+def pack_agent() -> PackedAgent:
+    """Pack the installed `device_agents`; equal sources give equal bytes."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
+        _add(file, "__main__.py", MAIN)
+        for name, source in sorted(_sources(resources.files(PACKAGE), PACKAGE)):
+            _add(file, name, source)
+    data = archive.getvalue()
+    return PackedAgent(data, hashlib.sha256(data).hexdigest())
+
+
+def _sources(folder: Traversable, path: str) -> list[tuple[str, bytes]]:
+    found: list[tuple[str, bytes]] = []
+    for item in folder.iterdir():
+        if item.is_dir() and item.name != "__pycache__":
+            found += _sources(item, f"{path}/{item.name}")
+        elif item.name.endswith(".py"):
+            found.append((f"{path}/{item.name}", item.read_bytes()))
+    return found
+
+
+def _add(file: zipfile.ZipFile, name: str, data: bytes) -> None:
+    entry = zipfile.ZipInfo(name, EPOCH)
+    entry.create_system = 3  # Unix, whatever packs it: the byte is part of the archive
+    entry.external_attr = 0o644 << 16
+    file.writestr(entry, data, zipfile.ZIP_DEFLATED, 9)

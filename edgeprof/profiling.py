@@ -1,0 +1,183 @@
+"""Profile models on one device: choose the runtime, bring the files, have the agent measure, explain the kernels."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Self
+
+import latency_models.boards
+from device_agents import wire
+from edgeprof import __version__
+from edgeprof.agent import Agent, Deadlines
+from edgeprof.errors import EdgeprofError, JobRefused, UsageError
+from edgeprof.fleet import Device
+from edgeprof.links import Link, open_link
+from edgeprof.models import ModelFile, map_operators, work
+from edgeprof.provision import python_for
+from edgeprof.run import Run, new_run_id
+
+__all__ = ["OpenDevice", "Settings"]
+
+# In this order a runtime is tried where the user names none.
+RUNTIMES_BY_FORMAT = {"onnx": ("onnxruntime",), "tflite": ("litert", "tflite")}
+# Refusals after which the next runtime may still do the job.
+TRY_NEXT = frozenset({"runtime-missing", "unsupported-model", "unsupported-operator"})
+# ONNX Runtime drops profile events beyond a million and a small board holds them in memory: stay far below.
+MAX_KERNEL_EVENTS = 50_000
+FEWEST_OPERATOR_RUNS = 3
+
+OnProgress = Callable[[wire.Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How to profile. `runtime` None means: the first one that can."""
+
+    runtime: str | None = None
+    options: wire.RuntimeOptions = field(default_factory=wire.RuntimeOptions)
+    schedule: wire.Schedule = field(default_factory=wire.Schedule)
+    gate: wire.Gate = field(default_factory=wire.Gate)
+    operators: bool = False
+    seed: int = 0
+    deadline_s: float = 900.0
+
+
+class OpenDevice:
+    """A device with its link open, and an agent for every Python that was needed so far. A context manager.
+
+    Raises (on entering):
+        LinkError: the device cannot be reached.
+    """
+
+    def __init__(self, device: Device, *, link: Link | None = None, deadlines: Deadlines | None = None) -> None:
+        self.device = device
+        self._link = link or open_link(device)
+        self._deadlines = deadlines
+        self._stack = ExitStack()
+        self._agents: dict[str, Agent] = {}
+        self.connect_s = 0.0
+
+    def __enter__(self) -> Self:
+        begin = time.perf_counter()
+        self._stack.enter_context(self._link)
+        self.connect_s = time.perf_counter() - begin
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def agent(self, runtime: str) -> Agent:
+        """The agent in the Python that has this runtime; started on first use."""
+        python = python_for(self.device, runtime)
+        if python not in self._agents:
+            agent = Agent(self._link, python, name=self.device.name, deadlines=self._deadlines)
+            self._agents[python] = self._stack.enter_context(agent)
+        return self._agents[python]
+
+    def profile(self, model: ModelFile, settings: Settings, on_progress: OnProgress | None = None) -> Run:
+        """Profile a model; where no runtime is named, the first one that can do all that was asked.
+
+        Raises:
+            JobRefused: no runtime here can do it; the message has every one's reason.
+            UsageError: the settings do not fit the device.
+        """
+        refusals: list[EdgeprofError] = []
+        partial: Run | None = None
+        candidates = self._candidates(model, settings)
+        for runtime in candidates:
+            try:
+                run = self._profile_with(runtime, model, settings, on_progress)
+            except JobRefused as refusal:
+                if refusal.kind not in TRY_NEXT or len(candidates) == 1:
+                    raise
+                refusals.append(refusal)
+                continue
+            if settings.operators and run.profile.operators is None:
+                partial = partial or run
+                reason = f"{runtime} gave no operators: {run.profile.operators_missing}"
+                refusals.append(EdgeprofError(reason))
+                continue
+            return _with_notes(run, refusals)
+        if partial is not None:
+            return _with_notes(partial, refusals[1:])
+        raise JobRefused("; ".join(str(r) for r in refusals), _advice(refusals), "no-runtime")
+
+    def _candidates(self, model: ModelFile, settings: Settings) -> tuple[str, ...]:
+        if self.device.scheme == "sim":
+            if settings.runtime not in (None, "simulated"):
+                raise UsageError(f"{self.device.name} is a simulated board: it has no {settings.runtime}")
+            return ("simulated",)
+        if settings.runtime == "simulated":
+            raise UsageError(
+                "the simulated runtime needs a simulated board", "add one: edgeprof devices add x sim:example"
+            )
+        fitting = RUNTIMES_BY_FORMAT[model.format]
+        if settings.runtime is None:
+            return fitting
+        if settings.runtime not in fitting:
+            raise UsageError(
+                f"{settings.runtime} does not run .{model.format} files", "it needs " + " or ".join(fitting)
+            )
+        return (settings.runtime,)
+
+    def _profile_with(self, runtime: str, model: ModelFile, settings: Settings, on_progress: OnProgress | None) -> Run:
+        agent = self.agent(runtime)
+        info = next((r for r in agent.hello.runtimes if r.name == runtime), None)
+        if info is None or (info.reason is not None and settings.options.library is None):
+            reason = info.reason if info is not None else "unknown to the agent"
+            raise JobRefused(
+                f"{self.device.name}: {runtime} cannot be used: {reason}",
+                f"see what is missing: edgeprof devices doctor {self.device.name}",
+                "runtime-missing",
+            )
+        job = self._job(runtime, model, settings)
+        agent.push(model.files if runtime != "simulated" else ())
+        profile = agent.profile(job, on_progress)
+        if self.device.origin is not None and profile.origin == wire.MEASURED:
+            profile = dataclasses.replace(profile, origin=self.device.origin)
+        operators, notes = map_operators(model, profile.operators) if profile.operators is not None else ((), ())
+        return Run(
+            id=new_run_id(),
+            created_at_s=time.time(),
+            device=self.device.name,
+            edgeprof_version=__version__,
+            profile=profile,
+            operators=operators,
+            notes=notes,
+        )
+
+    def _job(self, runtime: str, model: ModelFile, settings: Settings) -> wire.Job:
+        n_operators = max(1, len(model.graph.operators))
+        most = max(FEWEST_OPERATOR_RUNS, MAX_KERNEL_EVENTS // n_operators)
+        job = wire.Job(
+            model=model.ref(),
+            runtime=runtime,
+            options=settings.options,
+            schedule=dataclasses.replace(settings.schedule, operator_runs=min(settings.schedule.operator_runs, most)),
+            gate=settings.gate,
+            operators=settings.operators,
+            seed=settings.seed,
+            deadline_s=settings.deadline_s,
+        )
+        if runtime != "simulated":
+            return job
+        board = latency_models.boards.load(self.device.board)
+        return dataclasses.replace(
+            job,
+            model=dataclasses.replace(job.model, files=()),
+            board=wire.Board(**{f.name: getattr(board, f.name) for f in dataclasses.fields(wire.Board)}),
+            work=work(model.graph),
+        )
+
+
+def _with_notes(run: Run, refusals: list[EdgeprofError]) -> Run:
+    """Say aloud which runtimes were passed over, and why."""
+    return dataclasses.replace(run, notes=(*run.notes, *(f"passed over: {r}" for r in refusals)))
+
+
+def _advice(refusals: list[EdgeprofError]) -> str:
+    return next((r.advice for r in refusals if r.advice), "")

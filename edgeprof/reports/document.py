@@ -1,0 +1,178 @@
+"""The JSON document of a run: what was computed, for programs that read it, and the raw run, to import it again.
+
+docs/reference/run.md explains every field; docs/reference/run.schema.json is `json_schema()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from edgeprof.errors import MeasurementError, StoreError
+from edgeprof.run import REREAD, SCHEMA, Run, check_run, check_schema
+from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
+from edgeprof.verdict import Verdict, judge
+
+__all__ = ["Document", "from_document", "json_schema", "read_documents", "to_document", "write_documents"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The model by content; `size_bytes` counts its external data too."""
+
+    name: str
+    format: str
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What ran the model, and what it really did with the options it was given."""
+
+    name: str
+    version: str
+    in_force: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Resident memory of the measuring process; None where the device does not tell."""
+
+    before_bytes: int | None
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A run with everything that edgeprof computes from it. Only `raw` is read when it is imported."""
+
+    schema: int
+    id: str
+    created_at: str
+    device: str
+    edgeprof_version: str
+    origin: str
+    model: Model
+    runtime: Runtime
+    verdict: Verdict
+    latency: Summary | None
+    latency_missing: str | None
+    memory: Memory
+    operators: tuple[OperatorRow, ...]
+    operators_missing: str | None
+    operator_totals: OperatorTotals | None
+    notes: tuple[str, ...]
+    raw: Run
+
+
+class _Head(msgspec.Struct):
+    schema: int
+
+
+class _HeadAndRaw(msgspec.Struct):
+    schema: int
+    raw: _Head
+
+
+class _Raw(msgspec.Struct):
+    raw: Run
+
+
+def to_document(run: Run) -> dict[str, Any]:
+    """The document of a run as plain values, ready for any JSON writer."""
+    document: dict[str, Any] = msgspec.to_builtins(_document(run))
+    return document
+
+
+def write_documents(runs: Sequence[Run]) -> bytes:
+    """JSON text: the document of one run, or a list of the documents of several."""
+    documents = [_document(run) for run in runs]
+    text = msgspec.json.encode(documents[0] if len(documents) == 1 else documents)
+    return msgspec.json.format(text, indent=1) + b"\n"
+
+
+def from_document(document: str | bytes | dict[str, Any], where: str = "document") -> Run:
+    """The run inside a document; `where` names its origin in messages.
+
+    Raises:
+        StoreError: not a document of a run, or of a newer schema; the message names the wrong field by its path.
+    """
+    try:
+        text = msgspec.json.encode(document) if isinstance(document, dict) else document
+        head = msgspec.json.decode(text, type=_Head)
+        check_schema(head.schema, where)
+        check_schema(msgspec.json.decode(text, type=_HeadAndRaw).raw.schema, where)
+        run = msgspec.json.decode(text, type=_Raw).raw
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        raise StoreError(f"{where}: not the document of a run: {error}", REREAD) from error
+    check_run(run, where)
+    return run
+
+
+def read_documents(text: str | bytes, where: str) -> tuple[Run, ...]:
+    """The runs of what `write_documents` wrote: one document or a list of them.
+
+    Raises:
+        StoreError: see `from_document`.
+    """
+    stripped = text.lstrip()
+    if stripped[:1] not in ("[", b"["):
+        return (from_document(text, where),)
+    try:
+        parts = msgspec.json.decode(text, type=list[msgspec.Raw])
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise StoreError(f"{where}: not a list of documents of runs: {error}", REREAD) from error
+    return tuple(from_document(bytes(part), f"{where}[{k}]") for k, part in enumerate(parts))
+
+
+def json_schema() -> bytes:
+    """The JSON Schema of a document, as it stands in docs/reference/run.schema.json."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"The JSON document of an edgeprof run, schema {SCHEMA}",
+        **msgspec.json.schema(Document),
+    }
+    return msgspec.json.format(msgspec.json.encode(schema, order="deterministic"), indent=2) + b"\n"
+
+
+def _document(run: Run) -> Document:
+    profile = run.profile
+    summary, missing = _summary(run)
+    ref = profile.job.model
+    return Document(
+        schema=SCHEMA,
+        id=run.id,
+        created_at=_iso(run.created_at_s),
+        device=run.device,
+        edgeprof_version=run.edgeprof_version,
+        origin=profile.origin,
+        model=Model(
+            name=ref.name, format=ref.format, digest=ref.digest, size_bytes=sum(file.size_bytes for file in ref.files)
+        ),
+        runtime=Runtime(name=profile.job.runtime, version=profile.runtime_version, in_force=profile.in_force),
+        verdict=judge(profile, summary),
+        latency=summary,
+        latency_missing=missing,
+        memory=Memory(before_bytes=profile.memory_before_bytes, peak_bytes=profile.memory_peak_bytes),
+        operators=tuple(operator_rows(run)),
+        operators_missing=profile.operators_missing,
+        operator_totals=operator_totals(run),
+        notes=run.notes,
+        raw=run,
+    )
+
+
+def _summary(run: Run) -> tuple[Summary | None, str | None]:
+    try:
+        return summarise(run.profile), None
+    except MeasurementError as error:
+        return None, str(error)
+
+
+def _iso(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,330 @@
+"""Read an ONNX file into a `Graph`, with shapes inferred and without loading the weights that lie outside the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto
+
+from latency_models.graph import Graph, GraphError, Operator, Shape, Tensor, size_of, with_work
+
+__all__ = ["external_files", "load", "of_model", "read"]
+
+# Shape inference reads the values of shapes, axes, pads; nothing with more elements than this can be one of them.
+MAX_SHAPE_VALUES = 1024
+MAX_ATTRIBUTE_VALUES = 64
+
+_WEIGHT_FIELDS = (
+    "raw_data",
+    "float_data",
+    "int32_data",
+    "int64_data",
+    "double_data",
+    "uint64_data",
+    "string_data",
+)
+
+
+def read(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, default_dim: int | None = None) -> Graph:
+    """Read the graph of an ONNX file.
+
+    Args:
+        path: the file.
+        shapes: the shape of inputs by name; dimensions with the same symbol in other places follow them.
+        default_dim: what to put for input dimensions that are still unknown then; None leaves them unknown.
+
+    Raises:
+        OSError: the file cannot be read.
+        GraphError: it is not an ONNX model, or `shapes` does not fit its inputs.
+    """
+    return of_model(load(path), path.name, shapes, default_dim)
+
+
+def load(path: Path) -> ModelProto:
+    """Parse the file, leaving external weights where they are.
+
+    Raises:
+        OSError: the file cannot be read.
+        GraphError: it is not an ONNX model.
+    """
+    data = path.read_bytes()
+    try:
+        model = onnx.load_model_from_string(data)
+    # protobuf's own exception differs between its implementations, and is not part of its public interface
+    except Exception as error:
+        raise GraphError(f"{path.name} is not an ONNX model: {error}") from error
+    # Random bytes sometimes parse as an empty message, so look for what every model has.
+    if not model.HasField("graph") or not model.opset_import or not (model.graph.node or model.graph.output):
+        raise GraphError(f"{path.name} is not an ONNX model: there is no graph in it")
+    return model
+
+
+def external_files(model: ModelProto) -> dict[str, str]:
+    """Locations of external data as the file writes them, each with the name of the first tensor that needs it."""
+    found: dict[str, str] = {}
+    for tensor in _stored_tensors(model.graph):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+            found.setdefault(location, tensor.name)
+    return found
+
+
+def of_model(
+    model: ModelProto,
+    name: str,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    default_dim: int | None = None,
+) -> Graph:
+    """Make the graph of a parsed model, which is changed on the way: large weights are dropped, shapes are added.
+
+    Raises:
+        GraphError: `shapes` does not fit its inputs.
+    """
+    reader = _Reader()
+    reader.remember_constants(model.graph, "")
+    _drop_weights(model.graph)
+    _set_input_shapes(model.graph, dict(shapes or {}), default_dim)
+    try:
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except Exception as error:  # anything from a type the checker dislikes to an operator set newer than this onnx
+        reader.notes.append(f"shapes could not be inferred: {str(error).strip().splitlines()[0]}")
+    reader.walk(model.graph, "", {})
+    return reader.graph(model, name)
+
+
+# --- preparing the model -------------------------------------------------------------------------------------------
+
+
+def _bodies(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.name, attribute.g
+        for number, graph in enumerate(attribute.graphs):
+            yield f"{attribute.name}_{number}", graph
+
+
+def _stored_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.TENSOR:
+                yield attribute.t
+            yield from attribute.tensors
+        for _, body in _bodies(node):
+            yield from _stored_tensors(body)
+
+
+def _drop_weights(graph: GraphProto) -> None:
+    """Shape inference copies the model several times; only the shapes of large weights matter to it."""
+    for tensor in _stored_tensors(graph):
+        if _count(tensor.dims) > MAX_SHAPE_VALUES:
+            for name in _WEIGHT_FIELDS:
+                tensor.ClearField(name)
+
+
+def _count(dims: Iterable[int]) -> int:
+    count = 1
+    for dim in dims:
+        count *= dim
+    return count
+
+
+def _set_input_shapes(graph: GraphProto, shapes: dict[str, tuple[int, ...]], default_dim: int | None) -> None:
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = {value.name: value for value in graph.input if value.name not in weights}
+    symbols: dict[str, int] = {}
+    for name, shape in shapes.items():
+        if name not in inputs:
+            raise GraphError(f"there is no input {name!r}; the inputs are {', '.join(map(repr, inputs)) or 'none'}")
+        symbols.update(_set_shape(inputs[name].type.tensor_type, name, shape))
+    for value in (*inputs.values(), *graph.value_info, *graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in symbols:
+                dim.dim_value = symbols[dim.dim_param]
+    if default_dim is not None:
+        for value in inputs.values():
+            for dim in value.type.tensor_type.shape.dim:
+                if not dim.HasField("dim_value"):
+                    dim.dim_value = default_dim
+
+
+def _set_shape(tensor: TypeProto.Tensor, name: str, shape: tuple[int, ...]) -> dict[str, int]:
+    """Write a shape into an input's type; what its symbols now stand for."""
+    if not tensor.HasField("shape"):
+        for size in shape:
+            tensor.shape.dim.add().dim_value = size
+        return {}
+    old = tensor.shape.dim
+    text = (
+        "[" + ", ".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in old) + "]"
+    )
+    fits = len(old) == len(shape) and all(
+        not dim.HasField("dim_value") or dim.dim_value == size for dim, size in zip(old, shape, strict=True)
+    )
+    if not fits:
+        raise GraphError(f"input {name!r} is [{text}], it cannot be {list(shape)}")
+    symbols = {dim.dim_param: size for dim, size in zip(old, shape, strict=True) if dim.dim_param}
+    for dim, size in zip(old, shape, strict=True):
+        dim.dim_value = size
+    return symbols
+
+
+# --- reading it ----------------------------------------------------------------------------------------------------
+
+
+def _dtype(code: int) -> str | None:
+    if code == TensorProto.UNDEFINED or code not in TensorProto.DataType.values():
+        return None
+    name = str(TensorProto.DataType.Name(code))
+    return {"FLOAT": "float32", "DOUBLE": "float64"}.get(name, name.lower())
+
+
+def _shape(tensor: TypeProto.Tensor) -> Shape:
+    if not tensor.HasField("shape"):
+        return None
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
+
+
+def _attribute(attribute: AttributeProto) -> object:
+    """A plain value; large tensors keep only their description."""
+    if attribute.type == AttributeProto.TENSOR:
+        tensor = attribute.t
+        if tensor.data_location == TensorProto.EXTERNAL or _count(tensor.dims) > MAX_ATTRIBUTE_VALUES:
+            return f"{_dtype(tensor.data_type)}{list(tensor.dims)}"
+        return onnx.numpy_helper.to_array(tensor).tolist()
+    value: Any = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, str | int | float):
+        return value
+    if attribute.type in (AttributeProto.INTS, AttributeProto.FLOATS, AttributeProto.STRINGS):
+        return [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in value]
+    return f"<{AttributeProto.AttributeType.Name(attribute.type).lower()}>"
+
+
+@dataclass
+class _Reader:
+    """Collects tensors and operators while walking through the graph and its bodies."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    operators: list[Operator] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+    n_graphs: int = 0
+
+    def remember_constants(self, graph: GraphProto, path: str) -> None:
+        """Keep type, shape and size of every weight before the weights are dropped."""
+        for tensor in graph.initializer:
+            self.add_constant(path + tensor.name, tensor)
+        for sparse in graph.sparse_initializer:
+            stored = [size_of(_dtype(t.data_type), tuple(t.dims)) for t in (sparse.values, sparse.indices)]
+            self.tensors[path + sparse.values.name] = Tensor(
+                name=path + sparse.values.name,
+                dtype=_dtype(sparse.values.data_type),
+                shape=tuple(sparse.dims),
+                is_constant=True,
+                size_bytes=None if None in stored else sum(size for size in stored if size is not None),
+            )
+
+    def add_constant(self, name: str, tensor: TensorProto) -> None:
+        dtype, shape = _dtype(tensor.data_type), tuple(tensor.dims)
+        size = size_of(dtype, shape)
+        self.tensors[name] = Tensor(name=name, dtype=dtype, shape=shape, is_constant=True, size_bytes=size)
+
+    def walk(self, graph: GraphProto, body: str, outer: Mapping[str, str]) -> None:
+        """Add everything of `graph`; `outer` maps names that it may use from around it to their unique names."""
+        number, path = self.n_graphs, f"{body}/" if body else ""
+        self.n_graphs += 1
+        if body:
+            self.remember_constants(graph, path)
+        scope = dict(outer)
+        values = (*graph.input, *graph.value_info, *graph.output)
+        own = [value.name for value in values] + [tensor.name for tensor in graph.initializer]
+        own += [sparse.values.name for sparse in graph.sparse_initializer]
+        own += [name for node in graph.node for name in node.output]
+        scope.update({name: path + name for name in own if name})
+        for value in values:
+            self.add_value(path + value.name, value.type)
+        for index, node in enumerate(graph.node):
+            self.add_node(node, index, number, body, scope)
+
+    def add_value(self, name: str, type_proto: TypeProto) -> None:
+        kind = type_proto.WhichOneof("value")
+        if self.tensors.get(name) is not None and (self.tensors[name].is_constant or kind != "tensor_type"):
+            return
+        if kind != "tensor_type":
+            self.tensors[name] = Tensor(name=name, dtype=kind.removesuffix("_type") if kind else None, shape=None)
+            return
+        dtype, shape = _dtype(type_proto.tensor_type.elem_type), _shape(type_proto.tensor_type)
+        self.tensors[name] = Tensor(name=name, dtype=dtype, shape=shape, size_bytes=size_of(dtype, shape))
+
+    def add_node(self, node: NodeProto, index: int, number: int, body: str, scope: Mapping[str, str]) -> None:
+        path = f"{body}/" if body else ""
+        name, invented = path + node.name, not node.name or path + node.name in self.names
+        if invented:
+            name = path + f"{node.op_type}_{index}"
+            while name in self.names:
+                name += "_"
+        self.names.add(name)
+        outputs = tuple(scope[output] if output else "" for output in node.output)
+        if node.op_type == "Constant" and outputs:
+            self.add_constant_output(outputs[0], node)
+        for output in outputs:
+            if output and output not in self.tensors:
+                self.tensors[output] = Tensor(name=output, dtype=None, shape=None)
+        bodies = list(_bodies(node))
+        operator = Operator(
+            index=index,
+            name=name,
+            type=node.op_type,
+            inputs=tuple(scope.get(tensor, tensor) for tensor in node.input),
+            outputs=outputs,
+            attributes={a.name: _attribute(a) for a in node.attribute if a.type not in _GRAPHS},
+            domain="" if node.domain == "ai.onnx" else node.domain,
+            subgraph=number,
+            body=body,
+            name_is_invented=invented,
+            is_folded=node.op_type == "Constant",
+        )
+        self.operators.append(operator)
+        for attribute, graph in bodies:
+            self.walk(graph, f"{name}/{attribute}", scope)
+
+    def add_constant_output(self, name: str, node: NodeProto) -> None:
+        stored = next((a.t for a in node.attribute if a.type == AttributeProto.TENSOR), None)
+        if stored is not None:
+            self.add_constant(name, stored)
+        elif name in self.tensors:
+            old = self.tensors[name]
+            self.tensors[name] = Tensor(
+                name=name, dtype=old.dtype, shape=old.shape, is_constant=True, size_bytes=old.size_bytes
+            )
+
+    def graph(self, model: ModelProto, name: str) -> Graph:
+        opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
+        known = onnx.defs.onnx_opset_version()
+        if opsets.get("", 0) > known:
+            self.notes.append(f"operator set {opsets['']} is newer than {known}, the newest that this onnx knows")
+        if model.functions:
+            self.notes.append(f"{len(model.functions)} functions of the model's own: work inside them is not counted")
+        initialized = {tensor.name for tensor in model.graph.initializer}
+        return Graph(
+            format="onnx",
+            name=name,
+            inputs=tuple(value.name for value in model.graph.input if value.name not in initialized),
+            outputs=tuple(value.name for value in model.graph.output),
+            tensors=self.tensors,
+            operators=tuple(with_work("onnx", operator, self.tensors) for operator in self.operators),
+            version=opsets.get("", 0),
+            opsets=opsets,
+            notes=tuple(self.notes),
+        )
+
+
+_GRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)

@@ -1,0 +1,240 @@
+"""Read a TFLite file into a `Graph` with the schema classes of the `tflite` package: no runtime is needed."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import tflite
+
+from latency_models.graph import Graph, GraphError, Operator, Tensor, size_of, with_work
+
+__all__ = ["IDENTIFIER", "read"]
+
+# File identifier of the flatbuffer, bytes 4 to 7 (tensorflow/compiler/mlir/lite/schema/schema.fbs).
+IDENTIFIER = b"TFL3"
+
+# Options that name subgraphs, and what a subgraph is called in the path of its operators.
+_BODIES = {
+    "cond_subgraph_index": "cond",
+    "body_subgraph_index": "body",
+    "then_subgraph_index": "then_branch",
+    "else_subgraph_index": "else_branch",
+    "init_subgraph_index": "init",
+    "subgraph": "callee",
+    "decomposition_subgraph_index": "decomposition",
+}
+
+# What the generated code raises when an offset in a damaged file points outside of it.
+_DAMAGE = (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError, MemoryError, RecursionError)
+
+
+def read(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Graph:
+    """Read the graph of a TFLite file.
+
+    The shapes are those stored in the file, which are what the runtime allocates when nothing is resized. Where
+    `shapes` resizes an input, the tensors that the file marks as dynamic become unknown: nothing is inferred.
+
+    Raises:
+        OSError: the file cannot be read.
+        GraphError: it is not a TFLite model, it is damaged, or `shapes` does not fit its inputs.
+    """
+    data = path.read_bytes()
+    if data[4:8] != IDENTIFIER:
+        raise GraphError(f"{path.name} is not a TFLite model: bytes 4 to 7 are not {IDENTIFIER.decode()}")
+    try:
+        graph = _Reader(tflite.Model.GetRootAsModel(data, 0), len(data)).graph(path.name)
+    except _DAMAGE as error:
+        raise GraphError(f"{path.name} is damaged or cut off: {error}") from error
+    return _resized(graph, dict(shapes or {}))
+
+
+def _names(enum: type) -> dict[int, str]:
+    return {value: name for name, value in vars(enum).items() if isinstance(value, int)}
+
+
+def _resized(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
+    changed = {}
+    for name, shape in shapes.items():
+        if name not in graph.inputs:
+            raise GraphError(f"there is no input {name!r}; the inputs are {', '.join(map(repr, graph.inputs))}")
+        old = graph.shape(name) or ()
+        if len(old) != len(shape):
+            raise GraphError(f"input {name!r} is {list(old)}, it cannot be {list(shape)}")
+        if old != shape:
+            changed[name] = shape
+    if not changed:
+        return graph
+    made = {name for operator in graph.operators for name in operator.outputs}
+    tensors = {
+        name: replace(tensor, shape=None, size_bytes=None) if name in made and not tensor.is_constant else tensor
+        for name, tensor in graph.tensors.items()
+    }
+    note = "an input was resized: a TFLite file does not tell the shapes that follow from it"
+    return replace(graph, tensors=tensors, notes=(*graph.notes, note)).with_shapes(changed)
+
+
+@dataclass
+class _Reader:
+    """Walks through one model; every offset it follows may turn out to lead outside the file."""
+
+    model: Any
+    n_bytes: int
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    operators: list[Operator] = field(default_factory=list)
+    visited: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.types = {code: name.lower() for code, name in _names(tflite.TensorType).items()}
+        self.builtins = _names(tflite.BuiltinOperator)
+        self.option_classes = (_names(tflite.BuiltinOptions), _names(tflite.BuiltinOptions2))
+        self.n_subgraphs = self._bounded(self.model.SubgraphsLength())
+        self.codes = [self._code(self.model.OperatorCodes(i)) for i in range(self.model.OperatorCodesLength())]
+
+    def graph(self, name: str) -> Graph:
+        if not self.n_subgraphs:
+            raise GraphError(f"{name} is not a TFLite model: there is no graph in it")
+        main = self.model.Subgraphs(0)
+        tensor_names = self.walk(0, "")
+        for number in range(1, self.n_subgraphs):
+            self.walk(number, f"subgraph_{number}")
+        version = int(self.model.Version())
+        return Graph(
+            format="tflite",
+            name=name,
+            inputs=tuple(tensor_names[main.Inputs(i)] for i in range(self._bounded(main.InputsLength()))),
+            outputs=tuple(tensor_names[main.Outputs(i)] for i in range(self._bounded(main.OutputsLength()))),
+            tensors=self.tensors,
+            operators=tuple(with_work("tflite", operator, self.tensors) for operator in self.operators),
+            version=version,
+            opsets={"": version},
+        )
+
+    def walk(self, number: int, body: str) -> list[str]:
+        """Add one subgraph, and those it calls, each once; the unique names of its tensors by index."""
+        if number in self.visited:
+            return []
+        self.visited.add(number)
+        subgraph = self.model.Subgraphs(number)
+        names = self._add_tensors(subgraph, f"{body}/" if body else "")
+        for index in range(self._bounded(subgraph.OperatorsLength())):
+            operator = self._operator(subgraph.Operators(index), index, number, body, names)
+            self.operators.append(operator)
+            for option, what in _BODIES.items():
+                called = operator.attributes.get(option)
+                if isinstance(called, int) and 0 <= called < self.n_subgraphs:
+                    self.walk(called, f"{operator.name}/{what}")
+        return names
+
+    def _bounded(self, length: int) -> int:
+        """No list in the file can be longer than the file: a damaged length must not keep us busy for minutes."""
+        if length > self.n_bytes:
+            raise ValueError(f"a list of {length} entries in a file of {self.n_bytes} bytes")
+        return length
+
+    def _code(self, code: Any) -> tuple[str, str]:
+        """Operator type and domain. Files before schema 3a have only the deprecated field, of 8 bits."""
+        builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        if builtin == tflite.BuiltinOperator.CUSTOM:
+            custom = code.CustomCode()
+            return (custom.decode("utf-8", "replace") if custom else "CUSTOM"), "custom"
+        return self.builtins.get(builtin, f"BUILTIN_{builtin}"), ""
+
+    # --- tensors
+
+    def _add_tensors(self, subgraph: Any, path: str) -> list[str]:
+        names: list[str] = []
+        for index in range(self._bounded(subgraph.TensorsLength())):
+            tensor = subgraph.Tensors(index)
+            plain = (tensor.Name() or b"").decode("utf-8", "replace")
+            name = path + plain
+            if not plain or name in self.tensors:
+                name = f"{path}{plain or 'tensor'}_{index}"
+            self.tensors[name] = self._tensor(tensor, name)
+            names.append(name)
+        return names
+
+    def _tensor(self, tensor: Any, name: str) -> Tensor:
+        shape = tuple(int(tensor.Shape(i)) for i in range(self._bounded(tensor.ShapeLength())))
+        dtype = self.types.get(tensor.Type())
+        stored = self._stored_bytes(tensor.Buffer())
+        return Tensor(
+            name=name,
+            dtype=dtype,
+            shape=shape,
+            is_constant=stored > 0,
+            size_bytes=stored or size_of(dtype, shape),
+        )
+
+    def _stored_bytes(self, buffer: int) -> int:
+        """Size of a buffer in the file; buffer 0 is empty by definition. Files over 2 GB keep it after the tables."""
+        if not 0 < buffer < self.model.BuffersLength():
+            return 0
+        found = self.model.Buffers(buffer)
+        # Offsets 0 and 1 mean "not outside" (schema.fbs).
+        return int(found.Size()) if found.Offset() > 1 else self._bounded(found.DataLength())
+
+    # --- operators
+
+    def _operator(self, operator: Any, index: int, number: int, body: str, names: list[str]) -> Operator:
+        kind, domain = self.codes[operator.OpcodeIndex()]
+        inputs = self._tensor_names(operator.Inputs, operator.InputsLength(), names)
+        outputs = self._tensor_names(operator.Outputs, operator.OutputsLength(), names)
+        present = [name for name in inputs if name]
+        folded = kind in ("DEQUANTIZE", "DENSIFY") and all(self.tensors[name].is_constant for name in present)
+        if folded:
+            for name in outputs:
+                self.tensors[name] = replace(self.tensors[name], is_constant=True)
+        return Operator(
+            index=index,
+            name=f"{body}/{kind}_{index}" if body else f"{kind}_{index}",
+            type=kind,
+            inputs=inputs,
+            outputs=outputs,
+            attributes=self._options(operator),
+            domain=domain,
+            subgraph=number,
+            body=body,
+            name_is_invented=True,
+            is_folded=folded,
+        )
+
+    def _tensor_names(self, at: Callable[[int], int], length: int, names: list[str]) -> tuple[str, ...]:
+        """Names of the tensors an operator refers to by index; -1 stands for an optional input that is left out."""
+        indices = [at(i) for i in range(self._bounded(length))]
+        return tuple(names[i] if i >= 0 else "" for i in indices)
+
+    def _options(self, operator: Any) -> dict[str, object]:
+        for classes, kind, table in (
+            (self.option_classes[0], operator.BuiltinOptionsType(), operator.BuiltinOptions()),
+            (self.option_classes[1], operator.BuiltinOptions2Type(), operator.BuiltinOptions2()),
+        ):
+            options_class = getattr(tflite, classes.get(kind, ""), None)
+            if kind and table is not None and options_class is not None:
+                options = options_class()
+                options.Init(table.Bytes, table.Pos)
+                return _fields(options)
+        return {}
+
+
+def _fields(options: Any) -> dict[str, object]:
+    """All scalar and numeric list fields of an options table, under the names the schema gives them."""
+    methods = [name for name in vars(type(options)) if name[0].isupper() and name != "Init"]
+    lists = {name.removesuffix("Length") for name in methods if name.endswith("Length")}
+    found: dict[str, object] = {}
+    for name in methods:
+        if name.startswith("GetRootAs") or name.endswith(("Length", "AsNumpy", "IsNone", "BufferHasIdentifier")):
+            continue
+        if name in lists:
+            value: object = [getattr(options, name)(i) for i in range(getattr(options, name + "Length")())]
+        else:
+            value = getattr(options, name)()
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        if isinstance(value, bool | int | float | str | list):
+            found[re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()] = value
+    return found

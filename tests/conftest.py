@@ -1,0 +1,47 @@
+"""What all tests share: the house rule about skipped tests, and where the real models are."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+MODELS = Path(__file__).parents[1] / ".cache" / "models"
+
+# With CI set, a skipped test fails the run unless its reason matches one of these.
+KNOWN_SKIPS = (
+    r"tflite-runtime has no wheel for Python 3\.1[2-9]",
+    r"no Python 3\.8 on this machine",
+    r"no Python 3\.9 on this machine",
+)
+
+
+@pytest.fixture(scope="session")
+def models_dir() -> Path:
+    """The folder of real models that `make setup` fills."""
+    if not MODELS.is_dir():
+        pytest.skip("no real models: run `make setup`")
+    return MODELS
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    unknown = _unknown_skips(terminalreporter)
+    if unknown and os.environ.get("CI"):
+        terminalreporter.section("skipped for reasons that tests/conftest.py does not list")
+        for line in unknown:
+            terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    is_green = session.exitstatus == pytest.ExitCode.OK
+    if os.environ.get("CI") and is_green and isinstance(reporter, pytest.TerminalReporter) and _unknown_skips(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _unknown_skips(reporter: pytest.TerminalReporter) -> list[str]:
+    reasons = [f"{r.nodeid}: {r.longrepr[2]}" for r in reporter.stats.get("skipped", []) if isinstance(r.longrepr, tuple)]
+    return [line for line in reasons if not any(re.search(known, line) for known in KNOWN_SKIPS)]
