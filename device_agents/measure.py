@@ -18,17 +18,21 @@ WINDOW_RUNS = 3
 WINDOW_S = 0.05
 
 Report = Callable[[Progress], None]
+# What a pass found, and how long its stages took.
+PassResult = Tuple[Dict[str, Any], Dict[str, float]]
 
 
-def latency_pass(job: Job, model_path: str, machine: Machine, report: Report) -> Dict[str, Any]:
-    """Measure without operator profiling; returns the fields of `Profile` that only this pass can know.
+def latency_pass(job: Job, model_path: str, machine: Machine, report: Report) -> PassResult:
+    """Measure without operator profiling; the result has the fields of `Profile` that only this pass can know.
 
     Raises:
         RuntimeRefusal: the runtime cannot do this job.
     """
     memory_before, _ = conditions.process_memory(machine)
+    watch = Stopwatch(machine)
     report(Progress("load"))
     session = open_session(job, model_path, machine, False)
+    watch.lap("open")
     try:
         data = _set_inputs(session, job.seed)
         start = machine.now()
@@ -37,13 +41,13 @@ def latency_pass(job: Job, model_path: str, machine: Machine, report: Report) ->
         outputs = session.read_outputs()
         session.run()
         again = session.read_outputs()
-        watch = Stopwatch(machine)
+        watch.lap("first")
         warmup, is_flat = warm_up(session.run, machine, job.schedule, report)
         watch.lap("warm-up")
         rounds = [_round(session.run, job, k, machine, report, warmup[-1]) for k in range(job.schedule.rounds)]
         watch.lap("rounds")
         _, memory_peak = conditions.process_memory(machine)
-        return {
+        body = {
             "runtime_version": session.runtime_version,
             "in_force": session.in_force,
             "import_s": session.import_s,
@@ -62,8 +66,8 @@ def latency_pass(job: Job, model_path: str, machine: Machine, report: Report) ->
             "memory_before_bytes": memory_before,
             "memory_peak_bytes": memory_peak,
             "notes": session.notes,
-            "stages_s": watch.laps,
         }
+        return body, watch.laps
     finally:
         session.close()
 
@@ -159,24 +163,28 @@ def timed_runs(
         gc.enable()
 
 
-def operator_pass(job: Job, model_path: str, machine: Machine, report: Report) -> Dict[str, Any]:
-    """Measure with operator profiling on; returns an `OperatorPass` as plain data.
+def operator_pass(job: Job, model_path: str, machine: Machine, report: Report) -> PassResult:
+    """Measure with operator profiling on; the result is an `OperatorPass` as plain data.
 
     Raises:
         RuntimeRefusal: this runtime cannot profile operators of this model.
     """
     report(Progress("operators", 0, job.schedule.operator_runs))
+    watch = Stopwatch(machine)
     session = open_session(job, model_path, machine, True)
+    watch.lap("open")
     try:
         _set_inputs(session, job.seed)
         for _ in range(max(2, job.schedule.warmup_min_runs)):
             session.run()
             session.after_run()
+        watch.lap("warm-up")
         gate.wait(machine, job.gate)
         session.begin_recording()
         latencies = _recorded_runs(session, job.schedule, machine, report)
         recorded = session.end_recording()
-        return dataclasses.asdict(
+        watch.lap("record")
+        body = dataclasses.asdict(
             OperatorPass(
                 method=recorded.method,
                 latencies_s=tuple(latencies),
@@ -187,6 +195,7 @@ def operator_pass(job: Job, model_path: str, machine: Machine, report: Report) -
                 graph=recorded.graph,
             )
         )
+        return body, watch.laps
     finally:
         session.close()
 

@@ -284,6 +284,8 @@ class Task:
             body = self.result["body"]
             return Refused(body["kind"], body["message"], body["advice"], body["detail"] or tail)
         self._bodies[self.pass_name] = self.result["body"]
+        for stage, took_s in self.result["stages_s"].items():
+            self._stages_s[f"{self.pass_name} {stage}"] = took_s
         return None
 
     def _stderr_tail(self) -> str:
@@ -306,7 +308,7 @@ class Task:
             "started_at_s": self._started_at_s,
             "operators": self._bodies.get(worker.OPERATORS),
             "operators_missing": self.operators_missing if self.job.operators else "not asked for (--operators)",
-            "stages_s": {**body["stages_s"], **self._stages_s},
+            "stages_s": self._stages_s,
         }
 
     def close(self) -> None:

@@ -306,7 +306,11 @@ class OperatorPass:
 
 @dataclass(frozen=True)
 class Profile:
-    """Everything the device saw while it ran one job."""
+    """Everything the device saw while it ran one job.
+
+    `stages_s` tells where the job's time went: for each pass its stages and, as "<pass> pass", the whole of it with
+    the start of its process.
+    """
 
     job: Job
     origin: str
@@ -435,7 +439,7 @@ def decode_request(line: bytes) -> Request:
     """
     try:
         raw = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError(f"not JSON: {error}") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("id"), int) or raw.get("request") not in REQUESTS:
         raise WireError("not a request: expected an object with a whole-number id and one of " + ", ".join(REQUESTS))

@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import traceback
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from device_agents import measure
 from device_agents.runtimes import RuntimeRefusal, machine_for
@@ -25,8 +25,9 @@ def main() -> int:
     order = json.loads(sys.stdin.buffer.readline())
     _leave_with_parent()
 
-    def send(reply: str, body: Dict[str, Any]) -> None:
-        replies.write(json.dumps({"reply": reply, "body": body}, allow_nan=False).encode() + b"\n")
+    def send(reply: str, body: Dict[str, Any], stages_s: Optional[Dict[str, float]] = None) -> None:
+        message = {"reply": reply, "body": body, "stages_s": stages_s}
+        replies.write(json.dumps(message, allow_nan=False).encode() + b"\n")
         replies.flush()
 
     def report(progress: Progress) -> None:
@@ -35,7 +36,7 @@ def main() -> int:
     try:
         job = build(Job, order["job"], "$")
         measured = measure.latency_pass if order["pass"] == LATENCY else measure.operator_pass
-        send("pass", measured(job, order["model_path"], machine_for(job), report))
+        send("pass", *measured(job, order["model_path"], machine_for(job), report))
     except RuntimeRefusal as refusal:
         send("refused", dataclasses.asdict(Refused(refusal.kind, str(refusal), refusal.advice, refusal.detail)))
     except MemoryError:

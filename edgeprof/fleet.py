@@ -149,16 +149,17 @@ class Fleet:
         Raises:
             FleetError: the device makes no sense, or the file cannot be read or written.
         """
-        _check(device, self.path)
+        self.check(device)
         document = self._document()
         devices = document.setdefault("devices", tomlkit.table(is_super_table=True))
-        body = {key: value for key, value in msgspec.to_builtins(device).items() if key != "name"}
-        if device.name in devices:
-            _change(devices[device.name], body)
-        else:
-            devices[device.name] = _table(body)
-        self._write(tomlkit.dumps(document))
-        return Fleet.read(self.path)
+        if device.name not in devices:
+            devices[device.name] = tomlkit.table()
+        _change(devices[device.name], _body(device))
+        return self._replace(tomlkit.dumps(document))
+
+    def check(self, device: Device) -> None:
+        """Raise FleetError if the device's name or address makes no sense."""
+        _check(device, self.path)
 
     def remove(self, name: str) -> Fleet:
         """Take a device out of the file; the fleet as it is then.
@@ -172,8 +173,7 @@ class Fleet:
         if name not in devices:
             raise FleetError(f"{name!r} is built in: {self.path} does not have it", "there is nothing to remove")
         del devices[name]
-        self._write(tomlkit.dumps(document))
-        return Fleet.read(self.path)
+        return self._replace(tomlkit.dumps(document))
 
     def _document(self) -> Any:
         try:
@@ -182,6 +182,15 @@ class Fleet:
             return tomlkit.document()
         except (OSError, UnicodeDecodeError, TOMLKitError) as error:
             raise FleetError(f"{self.path}: cannot be edited: {error}", "mend the file by hand first") from error
+
+    def _replace(self, text: str) -> Fleet:
+        """Write the file only if it can be read back."""
+        try:
+            devices = _devices_of(tomllib.loads(text), self.path)
+        except tomllib.TOMLDecodeError as error:
+            raise FleetError(f"{self.path}: this change would break it: {error}", "edit the file by hand") from error
+        self._write(text)
+        return Fleet(self.path, devices)
 
     def _write(self, text: str) -> None:
         # The file a symbolic link points to is replaced, not the link: people keep such files in a repository.
@@ -215,7 +224,7 @@ def _devices_of(raw: dict[str, Any], path: Path) -> list[Device]:
         raise FleetError(f"{path}: unknown key {unknown[0]!r}", _near(unknown[0], ["devices"]) or "remove it")
     table = raw.get("devices", {})
     if not isinstance(table, dict):
-        raise FleetError(f"{path}: devices: expected tables such as [devices.pi5]", "see docs/how-to/devices.md")
+        raise FleetError(f"{path}: devices: expected tables such as [devices.pi5]", "write one table a device")
     return [_device(name, body, path) for name, body in table.items()]
 
 
@@ -277,10 +286,13 @@ def _near(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(alike)}?" if alike else ""
 
 
-def _table(body: dict[str, Any]) -> Any:
-    table = tomlkit.table()
-    _change(table, body)
-    return table
+def _body(device: Device) -> dict[str, Any]:
+    body: dict[str, Any] = msgspec.to_builtins(device)
+    body.pop("name")
+    body.setdefault("address", device.address)
+    if device.scheme != "ssh" and device.python == sys.executable:
+        body.pop("python")
+    return body
 
 
 def _change(table: Any, body: dict[str, Any]) -> None:

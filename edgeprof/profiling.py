@@ -136,7 +136,9 @@ class OpenDevice:
             )
         job = self._job(runtime, model, settings)
         agent.push(model.files if runtime != "simulated" else ())
+        begin = time.perf_counter()
         profile = agent.profile(job, on_progress)
+        answered = time.perf_counter()
         if self.device.origin is not None and profile.origin == wire.MEASURED:
             profile = dataclasses.replace(profile, origin=self.device.origin)
         operators, notes = map_operators(model, profile.operators) if profile.operators is not None else ((), ())
@@ -148,6 +150,12 @@ class OpenDevice:
             profile=profile,
             operators=operators,
             notes=notes,
+            stages_s={
+                "connect": self.connect_s,
+                **agent.stages_s,
+                "profile": answered - begin,
+                "map operators": time.perf_counter() - answered,
+            },
         )
 
     def _job(self, runtime: str, model: ModelFile, settings: Settings) -> wire.Job:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -52,7 +52,7 @@ class Run:
     """One profile as it is stored and exported. `operators[i]` explains kernel `operators[i].kernel`.
 
     `notes` says in words what of the mapping is doubtful, which nodes of the file no kernel covers, and which runtimes
-    were passed over and why.
+    were passed over and why. `stages_s` tells where the host's time went (connect, probe, push, profile, map).
     """
 
     id: str
@@ -62,6 +62,7 @@ class Run:
     profile: Profile
     operators: tuple[Operator, ...] = ()
     notes: tuple[str, ...] = ()
+    stages_s: dict[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
 
 

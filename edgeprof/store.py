@@ -9,7 +9,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ from edgeprof import __version__
 from edgeprof.errors import StoreError
 from edgeprof.run import Run, decode_run, encode_run
 
-__all__ = ["LATEST", "SCHEMA_VERSION", "Imported", "Store", "StoredRun"]
+__all__ = ["LATEST", "SCHEMA_VERSION", "Imported", "Store", "StoredRun", "stored"]
 
 LATEST = "latest"
 # Two processes writing at once wait for each other; one write takes milliseconds, a slow SD card some seconds.
@@ -390,16 +390,20 @@ def _document(connection: sa.Connection, run_id: str) -> str | None:
     return document
 
 
-def _row(run: Run) -> dict[str, Any]:
+def stored(run: Run) -> StoredRun:
+    """The columns of a run."""
     profile = run.profile
-    return {
-        "id": run.id,
-        "created_at_s": run.created_at_s,
-        "device": run.device,
-        "model_name": profile.job.model.name,
-        "model_digest": profile.job.model.digest,
-        "runtime": profile.job.runtime,
-        "runtime_version": profile.runtime_version,
-        "origin": profile.origin,
-        "document": encode_run(run).decode(),
-    }
+    return StoredRun(
+        id=run.id,
+        created_at_s=run.created_at_s,
+        device=run.device,
+        model_name=profile.job.model.name,
+        model_digest=profile.job.model.digest,
+        runtime=profile.job.runtime,
+        runtime_version=profile.runtime_version,
+        origin=profile.origin,
+    )
+
+
+def _row(run: Run) -> dict[str, Any]:
+    return {**asdict(stored(run)), "document": encode_run(run).decode()}

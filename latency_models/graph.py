@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from latency_models.work import Shape, count_macs, count_moved, element_count
 
-__all__ = ["Graph", "GraphError", "Operator", "Shape", "Tensor", "size_of"]
+__all__ = ["Graph", "GraphError", "Operator", "Shape", "ShapeError", "Tensor", "size_of"]
 
 # Width of an element in bits, under numpy's names where numpy has one. Strings, resources and variants have none.
 BITS: Mapping[str, int] = {
@@ -47,6 +47,10 @@ BITS: Mapping[str, int] = {
 
 class GraphError(ValueError):
     """A file is not the model that it claims to be, or a request does not fit the model."""
+
+
+class ShapeError(GraphError):
+    """Shapes were asked for that the model does not allow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,11 +126,11 @@ class Graph:
         Nothing is inferred from the new shapes: tensors that are not named keep theirs.
 
         Raises:
-            GraphError: a name is not a tensor of this graph.
+            ShapeError: a name is not a tensor of this graph.
         """
         unknown = sorted(shapes.keys() - self.tensors.keys())
         if unknown:
-            raise GraphError(f"no tensor {unknown[0]!r} in {self.name}")
+            raise ShapeError(f"no tensor {unknown[0]!r} in {self.name}")
         tensors = dict(self.tensors)
         for name, shape in shapes.items():
             old = tensors[name]

@@ -10,9 +10,9 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto
 
-from latency_models.graph import Graph, GraphError, Operator, Shape, Tensor, size_of, with_work
+from latency_models.graph import Graph, GraphError, Operator, Shape, ShapeError, Tensor, size_of, with_work
 
-__all__ = ["external_files", "load", "of_model", "read"]
+__all__ = ["external_files", "load", "of_model", "parse", "read"]
 
 # Shape inference reads the values of shapes, axes, pads; nothing with more elements than this can be one of them.
 MAX_SHAPE_VALUES = 1024
@@ -29,19 +29,25 @@ _WEIGHT_FIELDS = (
 )
 
 
-def read(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, default_dim: int | None = None) -> Graph:
+def read(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    batch: int | None = None,
+    default_dim: int | None = None,
+) -> Graph:
     """Read the graph of an ONNX file.
 
     Args:
         path: the file.
         shapes: the shape of inputs by name; dimensions with the same symbol in other places follow them.
+        batch: the first dimension of every other input whose first dimension is not fixed.
         default_dim: what to put for input dimensions that are still unknown then; None leaves them unknown.
 
     Raises:
         OSError: the file cannot be read.
-        GraphError: it is not an ONNX model, or `shapes` does not fit its inputs.
+        GraphError: it is not an ONNX model, or (a ShapeError) `shapes` does not fit its inputs.
     """
-    return of_model(load(path), path.name, shapes, default_dim)
+    return of_model(load(path), path.name, shapes, batch, default_dim)
 
 
 def load(path: Path) -> ModelProto:
@@ -51,15 +57,23 @@ def load(path: Path) -> ModelProto:
         OSError: the file cannot be read.
         GraphError: it is not an ONNX model.
     """
-    data = path.read_bytes()
+    return parse(path.read_bytes(), path.name)
+
+
+def parse(data: bytes, name: str) -> ModelProto:
+    """Parse a model from the bytes of its file; `name` is for messages.
+
+    Raises:
+        GraphError: it is not an ONNX model.
+    """
     try:
         model = onnx.load_model_from_string(data)
     # protobuf's own exception differs between its implementations, and is not part of its public interface
     except Exception as error:
-        raise GraphError(f"{path.name} is not an ONNX model: {error}") from error
+        raise GraphError(f"{name} is not an ONNX model: {error}") from error
     # Random bytes sometimes parse as an empty message, so look for what every model has.
     if not model.HasField("graph") or not model.opset_import or not (model.graph.node or model.graph.output):
-        raise GraphError(f"{path.name} is not an ONNX model: there is no graph in it")
+        raise GraphError(f"{name} is not an ONNX model: there is no graph in it")
     return model
 
 
@@ -77,19 +91,21 @@ def of_model(
     model: ModelProto,
     name: str,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    batch: int | None = None,
     default_dim: int | None = None,
+    infer: bool = True,
 ) -> Graph:
-    """Make the graph of a parsed model, which is changed on the way: large weights are dropped, shapes are added.
+    """Make the graph of a parsed model, which is changed on the way: large weights are dropped, shapes are set.
 
     Raises:
-        GraphError: `shapes` does not fit its inputs.
+        ShapeError: `shapes` does not fit its inputs.
     """
     reader = _Reader()
     reader.remember_constants(model.graph, "")
     _drop_weights(model.graph)
-    _set_input_shapes(model.graph, dict(shapes or {}), default_dim)
+    _set_input_shapes(model.graph, dict(shapes or {}), batch, default_dim)
     try:
-        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True) if infer else model
     except Exception as error:  # anything from a type the checker dislikes to an operator set newer than this onnx
         reader.notes.append(f"shapes could not be inferred: {str(error).strip().splitlines()[0]}")
     reader.walk(model.graph, "", {})
@@ -135,23 +151,28 @@ def _count(dims: Iterable[int]) -> int:
     return count
 
 
-def _set_input_shapes(graph: GraphProto, shapes: dict[str, tuple[int, ...]], default_dim: int | None) -> None:
+def _set_input_shapes(
+    graph: GraphProto, shapes: dict[str, tuple[int, ...]], batch: int | None, default_dim: int | None
+) -> None:
     weights = {tensor.name for tensor in graph.initializer}
-    inputs = {value.name: value for value in graph.input if value.name not in weights}
+    inputs = {value.name: value.type.tensor_type for value in graph.input if value.name not in weights}
     symbols: dict[str, int] = {}
     for name, shape in shapes.items():
         if name not in inputs:
-            raise GraphError(f"there is no input {name!r}; the inputs are {', '.join(map(repr, inputs)) or 'none'}")
-        symbols.update(_set_shape(inputs[name].type.tensor_type, name, shape))
-    for value in (*inputs.values(), *graph.value_info, *graph.output):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param in symbols:
-                dim.dim_value = symbols[dim.dim_param]
-    if default_dim is not None:
-        for value in inputs.values():
-            for dim in value.type.tensor_type.shape.dim:
-                if not dim.HasField("dim_value"):
-                    dim.dim_value = default_dim
+            raise ShapeError(f"there is no input {name!r}; the inputs are {', '.join(map(repr, inputs)) or 'none'}")
+        symbols.update(_set_shape(inputs[name], name, shape))
+    for name, tensor in inputs.items():
+        if batch is None or name in shapes or not tensor.shape.dim or tensor.shape.dim[0].HasField("dim_value"):
+            continue
+        symbols.setdefault(tensor.shape.dim[0].dim_param, batch)
+        tensor.shape.dim[0].dim_value = batch
+    values = [value.type.tensor_type for value in (*graph.value_info, *graph.output)]
+    for dim in (dim for tensor in (*inputs.values(), *values) for dim in tensor.shape.dim):
+        if dim.dim_param and dim.dim_param in symbols:
+            dim.dim_value = symbols[dim.dim_param]
+    for dim in (dim for tensor in inputs.values() for dim in tensor.shape.dim):
+        if default_dim is not None and not dim.HasField("dim_value"):
+            dim.dim_value = default_dim
 
 
 def _set_shape(tensor: TypeProto.Tensor, name: str, shape: tuple[int, ...]) -> dict[str, int]:
@@ -168,7 +189,7 @@ def _set_shape(tensor: TypeProto.Tensor, name: str, shape: tuple[int, ...]) -> d
         not dim.HasField("dim_value") or dim.dim_value == size for dim, size in zip(old, shape, strict=True)
     )
     if not fits:
-        raise GraphError(f"input {name!r} is [{text}], it cannot be {list(shape)}")
+        raise ShapeError(f"input {name!r} is {text}, it cannot be {list(shape)}")
     symbols = {dim.dim_param: size for dim, size in zip(old, shape, strict=True) if dim.dim_param}
     for dim, size in zip(old, shape, strict=True):
         dim.dim_value = size

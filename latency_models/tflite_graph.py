@@ -11,7 +11,7 @@ from typing import Any
 
 import tflite
 
-from latency_models.graph import Graph, GraphError, Operator, Tensor, size_of, with_work
+from latency_models.graph import Graph, GraphError, Operator, ShapeError, Tensor, size_of, with_work
 
 __all__ = ["IDENTIFIER", "read"]
 
@@ -33,24 +33,31 @@ _BODIES = {
 _DAMAGE = (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError, MemoryError, RecursionError)
 
 
-def read(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None) -> Graph:
+def read(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, batch: int | None = None) -> Graph:
     """Read the graph of a TFLite file.
 
     The shapes are those stored in the file, which are what the runtime allocates when nothing is resized. Where
-    `shapes` resizes an input, the tensors that the file marks as dynamic become unknown: nothing is inferred.
+    `shapes` or `batch` really resize an input, the shapes behind it become unknown: nothing is inferred.
+
+    Args:
+        path: the file.
+        shapes: the shape of inputs by name.
+        batch: the first dimension of every other input whose first dimension is marked as dynamic.
 
     Raises:
         OSError: the file cannot be read.
-        GraphError: it is not a TFLite model, it is damaged, or `shapes` does not fit its inputs.
+        GraphError: it is not a TFLite model, it is damaged, or (a ShapeError) `shapes` does not fit its inputs.
     """
     data = path.read_bytes()
     if data[4:8] != IDENTIFIER:
         raise GraphError(f"{path.name} is not a TFLite model: bytes 4 to 7 are not {IDENTIFIER.decode()}")
     try:
-        graph = _Reader(tflite.Model.GetRootAsModel(data, 0), len(data)).graph(path.name)
+        reader = _Reader(tflite.Model.GetRootAsModel(data, 0), len(data))
+        graph = reader.graph(path.name)
     except _DAMAGE as error:
         raise GraphError(f"{path.name} is damaged or cut off: {error}") from error
-    return _resized(graph, dict(shapes or {}))
+    wanted = {name: (batch, *dims[1:]) for name, dims in reader.dynamic_batches.items() if batch is not None}
+    return _resized(graph, {**wanted, **(shapes or {})})
 
 
 def _names(enum: type) -> dict[int, str]:
@@ -61,10 +68,10 @@ def _resized(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
     changed = {}
     for name, shape in shapes.items():
         if name not in graph.inputs:
-            raise GraphError(f"there is no input {name!r}; the inputs are {', '.join(map(repr, graph.inputs))}")
+            raise ShapeError(f"there is no input {name!r}; the inputs are {', '.join(map(repr, graph.inputs))}")
         old = graph.shape(name) or ()
         if len(old) != len(shape):
-            raise GraphError(f"input {name!r} is {list(old)}, it cannot be {list(shape)}")
+            raise ShapeError(f"input {name!r} is {list(old)}, it cannot be {list(shape)}")
         if old != shape:
             changed[name] = shape
     if not changed:
@@ -87,6 +94,7 @@ class _Reader:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     operators: list[Operator] = field(default_factory=list)
     visited: set[int] = field(default_factory=set)
+    dynamic_batches: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.types = {code: name.lower() for code, name in _names(tflite.TensorType).items()}
@@ -102,6 +110,10 @@ class _Reader:
         tensor_names = self.walk(0, "")
         for number in range(1, self.n_subgraphs):
             self.walk(number, f"subgraph_{number}")
+        for i in range(main.InputsLength()):
+            tensor = main.Tensors(main.Inputs(i))
+            if tensor.ShapeSignatureLength() and tensor.ShapeSignature(0) == -1:
+                self.dynamic_batches[tensor_names[main.Inputs(i)]] = self._shape(tensor)
         version = int(self.model.Version())
         return Graph(
             format="tflite",
@@ -159,7 +171,7 @@ class _Reader:
         return names
 
     def _tensor(self, tensor: Any, name: str) -> Tensor:
-        shape = tuple(int(tensor.Shape(i)) for i in range(self._bounded(tensor.ShapeLength())))
+        shape = self._shape(tensor)
         dtype = self.types.get(tensor.Type())
         stored = self._stored_bytes(tensor.Buffer())
         return Tensor(
@@ -169,6 +181,9 @@ class _Reader:
             is_constant=stored > 0,
             size_bytes=stored or size_of(dtype, shape),
         )
+
+    def _shape(self, tensor: Any) -> tuple[int, ...]:
+        return tuple(int(tensor.Shape(i)) for i in range(self._bounded(tensor.ShapeLength())))
 
     def _stored_bytes(self, buffer: int) -> int:
         """Size of a buffer in the file; buffer 0 is empty by definition. Files over 2 GB keep it after the tables."""

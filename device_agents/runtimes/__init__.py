@@ -96,6 +96,15 @@ class Recorded:
         self.graph = graph
 
 
+def machine_for(job: Job) -> Machine:
+    """The machine this job runs on: the board in the job if it is to be simulated, else the one we are on."""
+    if job.runtime == "simulated" and job.board is not None:
+        from device_agents.runtimes.simulated_machine import SimulatedMachine
+
+        return SimulatedMachine(job.board, job.seed)
+    return Machine()
+
+
 def open_session(job: Job, model_path: str, machine: Machine, profiled: bool) -> Session:
     """Open the model in the runtime that the job names.
 

@@ -29,19 +29,16 @@ class LocalProcess:
     """A subprocess that leads its own process group, so that `close` reaches every child it started."""
 
     def __init__(self, argv: list[str]) -> None:
-        try:
-            self._program = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:
-            raise LinkError(
-                f"local: cannot start {argv[0]!r}: {error}", "name another program or install it"
-            ) from error
+        # `exec "$@"` replaces the shell by the program and interprets none of its arguments. It is there to fail as a
+        # login shell over SSH does: code 127 and a line on standard error if there is no such program.
+        self._program = subprocess.Popen(
+            ["/bin/sh", "-c", 'exec "$@"', "edgeprof", *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+        )
         self._name = argv[0]
         self._stdin = _pipe(self._program.stdin)
         self._stdout = _pipe(self._program.stdout)
@@ -188,7 +185,10 @@ class LocalLink:
             part.unlink(missing_ok=True)
 
     def start(self, argv: list[str]) -> LocalProcess:
-        return LocalProcess(argv)
+        try:
+            return LocalProcess(argv)
+        except (OSError, ValueError) as error:
+            raise LinkError(f"local: cannot start {argv[0]!r}: {error}", "is this machine out of processes?") from error
 
 
 def _open(source: Path | bytes) -> IO[bytes]:

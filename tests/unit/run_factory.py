@@ -93,7 +93,7 @@ def make_operators(rng: random.Random, n_runs: int) -> tuple[OperatorPass, tuple
                 kernel=k,
                 origin=origin,
                 nodes=nodes,
-                node_types=tuple(kind for _ in nodes),
+                node_types=("Conv", "Relu") if kind == "FusedConv" else tuple(kind for _ in nodes),
                 input_shapes=(before,),
                 output_shapes=(after,),
                 macs=macs if known else None,

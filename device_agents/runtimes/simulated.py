@@ -1,0 +1,128 @@
+"""Times from a board's figures instead of a board: every operator takes what a roofline says, plus seeded noise.
+
+Nothing here measures anything; profiles made by it carry the origin "simulated".
+"""
+
+import hashlib
+from typing import Dict, List, Sequence, Tuple
+
+from device_agents.machine import Machine
+from device_agents.runtimes import Recorded, RuntimeRefusal
+from device_agents.runtimes.options import require_file, require_options
+from device_agents.runtimes.simulated_machine import SimulatedMachine
+from device_agents.runtimes.tensors import concrete_shapes, require_sizes
+from device_agents.wire import Job, Kernel, RuntimeInfo, TensorInfo, Work
+
+NAME = "simulated"
+VERSION = "1"
+# Invented proportions, so that starting up takes time as it does on real boards: clock cycles to import a runtime,
+# reading a file compared with copying memory, and preparing an operator compared with dispatching it.
+IMPORT_CYCLES = 3e8
+FILE_SLOWDOWN = 20.0
+PREPARE_OVERHEADS = 50.0
+# One step of the virtual clock's arithmetic; there is no clock to resolve.
+RESOLUTION_S = 1e-9
+
+
+def version() -> RuntimeInfo:
+    return RuntimeInfo(NAME, VERSION)
+
+
+def open_session(job: Job, model_path: str, machine: Machine, profiled: bool) -> "SimulatedSession":
+    """Open a model on the board in the job.
+
+    Raises:
+        RuntimeRefusal: the job has no board or no work, or an option that a simulation does not have.
+    """
+    require_options(job.options, NAME, ())
+    if job.board is None or not isinstance(machine, SimulatedMachine):
+        raise RuntimeRefusal("bad-option", "a simulation needs a board, and this job has none", "use -d sim:BOARD")
+    if not job.work:
+        raise RuntimeRefusal(
+            "bad-option", "a simulation needs the work of every operator, and this job has none", "use -d sim:BOARD"
+        )
+    require_file(model_path, job.model.name, "model-invalid")
+    wrong = [cpu for cpu in job.options.affinity if not 0 <= cpu < job.board.cores]
+    if wrong:
+        raise RuntimeRefusal("bad-option", f"{job.board.name} has no CPU {wrong[0]}", f"it has {job.board.cores}")
+    return SimulatedSession(job, machine, profiled)
+
+
+class SimulatedSession:
+    """A model on a simulated board. Its output is a digest of model and input: repeatable, and nothing more."""
+
+    runtime_version = VERSION
+
+    def __init__(self, job: Job, machine: SimulatedMachine, profiled: bool) -> None:
+        board = machine.board
+        self._machine = machine
+        self._job = job
+        self._profiled = profiled
+        self._cores = min(job.options.threads, len(job.options.affinity) or board.cores, board.cores)
+        self._runs: List[Tuple[float, ...]] = []
+        shapes, _ = concrete_shapes([("input", (None,))], job.options)
+        self.inputs: Tuple[TensorInfo, ...] = (TensorInfo("input", "float32", shapes[0]),)
+        self.outputs: Tuple[TensorInfo, ...] = (TensorInfo("digest", "uint8", (hashlib.sha256().digest_size,)),)
+        self.notes: List[str] = ["input and output are stand-ins: a simulation computes times, not values"]
+        self._data: List[bytes] = []
+        size_bytes = sum(file.size_bytes for file in job.model.files)
+        if size_bytes > board.memory_bytes:
+            raise RuntimeRefusal(
+                "out-of-memory",
+                f"{job.model.name} takes {size_bytes} bytes, {board.name} has {board.memory_bytes}",
+                "use a smaller model, or a larger board",
+            )
+        self.import_s = self._spend(IMPORT_CYCLES / machine.clock_hz)
+        self.load_s = self._spend(size_bytes * FILE_SLOWDOWN / board.memory_bytes_per_s)
+        self.initialise_s = self._spend(len(job.work) * PREPARE_OVERHEADS * board.operator_overhead_s)
+        self.in_force: Dict[str, str] = {
+            "api": "roofline model",
+            "board": board.name,
+            "threads": str(job.options.threads),
+            "busy_cores": str(self._cores),
+        }
+
+    def _spend(self, seconds: float) -> float:
+        start = self._machine.now()
+        self._machine.work(seconds, 1)
+        return self._machine.now() - start
+
+    def set_inputs(self, data: Sequence[bytes]) -> None:
+        require_sizes(self.inputs, data)
+        self._data = [bytes(block) for block in data]
+
+    def run(self) -> None:
+        """Let virtual time pass. One draw of noise for the whole run: what disturbs a run disturbs all of it."""
+        factor = self._machine.random.lognormvariate(0.0, self._machine.board.noise)
+        times = tuple(self._operator_s(item) * factor for item in self._job.work)
+        self._machine.work(sum(times), self._cores)
+        if self._profiled:
+            self._runs.append(times)
+
+    def _operator_s(self, item: Work) -> float:
+        board = self._machine.board
+        slowdown = board.clock_hz / self._machine.clock_hz
+        compute_s = item.macs / (board.macs_per_s * self._cores) * slowdown
+        return max(compute_s, item.moved_bytes / board.memory_bytes_per_s) + board.operator_overhead_s * slowdown
+
+    def read_outputs(self) -> List[bytes]:
+        state = hashlib.sha256(self._job.model.digest.encode())
+        for block in self._data:
+            state.update(block)
+        return [state.digest()]
+
+    def begin_recording(self) -> None:
+        self._runs.clear()
+
+    def after_run(self) -> None:
+        """Nothing to do: times were kept when they were drawn."""
+
+    def end_recording(self) -> Recorded:
+        kernels = [
+            Kernel(item.name, item.type, "kernel", tuple(times[k] for times in self._runs))
+            for k, item in enumerate(self._job.work)
+        ]
+        return Recorded("simulated", kernels, RESOLUTION_S)
+
+    def close(self) -> None:
+        """Nothing is held."""

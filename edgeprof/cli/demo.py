@@ -1,0 +1,53 @@
+"""`edgeprof demo`: the whole story on this machine, without any device."""
+
+from __future__ import annotations
+
+import click
+
+EPILOG = "\b\nExample:\n  edgeprof demo"
+
+NEXT = """
+What to type next
+  edgeprof profile YOUR_MODEL.onnx --operators        your own model, here
+  edgeprof runs list                                  what was kept, with every raw sample
+  edgeprof runs export {run} --trace trace.json       one inference, for chrome://tracing or ui.perfetto.dev
+  edgeprof devices add pi5 ssh://pi@raspberrypi.local --install-key
+  edgeprof devices doctor pi5                         what is missing there
+  edgeprof profile YOUR_MODEL.onnx -d pi5 --operators the same on your board
+"""
+
+
+@click.command(epilog=EPILOG)
+def demo() -> int:
+    """Make a small real model, profile it on this machine, and explain the numbers. Takes under two minutes."""
+    from rich.console import Console
+
+    from edgeprof.cli.progress import progress_bar
+    from edgeprof.fleet import Fleet
+    from edgeprof.models import read_model
+    from edgeprof.models.example import write_example
+    from edgeprof.places import data_dir, fleet_file, store_file
+    from edgeprof.profiling import OpenDevice, Settings
+    from edgeprof.reports.text import render_run
+    from edgeprof.store import Store
+
+    out = Console(highlight=False)
+    path = data_dir() / "demo" / "example.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_example(path)
+    out.print(f"1. Made a small image classifier: {path}", markup=False)
+    out.print("2. The agent measures it here, through the same protocol as on a board:", markup=False)
+    model = read_model(path)
+    with (
+        Store(store_file()) as store,
+        OpenDevice(Fleet.read(fleet_file()).device("local")) as device,
+        progress_bar("example.onnx on this machine") as on_progress,
+    ):
+        run = device.profile(model, Settings(operators=True), on_progress)
+        store.add(run)
+    out.print(render_run(run, top=12))
+    out.print(
+        "3. The verdict above says how far to trust these numbers, and what would make them better.", markup=False
+    )
+    out.print(NEXT.format(run=run.id), markup=False, end="")
+    return 0

@@ -1,0 +1,294 @@
+"""`edgeprof devices`: the devices one can reach, and first contact with them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeprof.cli.doctor import doctor, setup
+
+if TYPE_CHECKING:
+    from edgeprof.fleet import Device, Fleet
+    from edgeprof.links.host_keys import HostKey
+    from edgeprof.links.trust import FirstContact
+
+__all__ = ["devices"]
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  edgeprof devices add pi5 ssh://pi@raspberrypi.local --install-key
+  edgeprof devices doctor pi5
+  edgeprof devices list"""
+)
+def devices() -> None:
+    """The devices edgeprof can reach."""
+
+
+devices.add_command(doctor)
+devices.add_command(setup)
+
+
+@devices.command(
+    epilog="""\b
+Examples:
+  edgeprof devices add pi5 ssh://pi@raspberrypi.local --install-key
+  edgeprof devices add pi5 ssh://pi@raspberrypi.local --group kitchen --runtime-python tflite=/home/pi/tflite/bin/python
+  edgeprof devices add virtual sim:example"""
+)
+@click.argument("name")
+@click.argument("address")
+@click.option("--python", help="Python on the device: a path, or a name on its PATH.  [default: python3]")
+@click.option("--group", "groups", multiple=True, help="A group it belongs to; may be repeated.")
+@click.option(
+    "--runtime-python",
+    "runtime_pythons",
+    multiple=True,
+    metavar="RUNTIME=PATH",
+    help="The Python of a runtime that lives in an environment of its own; may be repeated.",
+)
+@click.option("--install-key", is_flag=True, help="Ask for the password once, and let your SSH key in from then on.")
+def add(
+    name: str,
+    address: str,
+    python: str | None,
+    groups: tuple[str, ...],
+    runtime_pythons: tuple[str, ...],
+    install_key: bool,
+) -> int:
+    """Add a device, or change one that is there.
+
+    ADDRESS is ssh://user@host (a host of ~/.ssh/config will do), local: or sim:BOARD.
+    """
+    fleet = _fleet()
+    device = _described(fleet, name, address, python, groups, _pythons(runtime_pythons))
+    if install_key:
+        device = _with_key(device)
+    fleet.add(device)
+    click.echo(f"{name} is in {fleet.path}")
+    if device.scheme == "ssh" and not install_key:
+        click.echo(f"next: edgeprof devices trust {name}, then: edgeprof devices doctor {name}")
+    else:
+        click.echo(f"next: edgeprof devices doctor {name}")
+    return 0
+
+
+@devices.command(name="list", epilog="\b\nExample:\n  edgeprof devices list --json")
+@click.option("--json", "as_json", is_flag=True, help="A list of devices as JSON.")
+def list_devices(as_json: bool) -> int:
+    """List every device."""
+    fleet = _fleet()
+    if as_json:
+        click.echo(json.dumps([_plain(device) for device in fleet.devices], indent=1))
+        return 0
+    rows = [("device", "address", "groups")]
+    rows += [(device.name, device.address, ", ".join(device.groups) or "-") for device in fleet.devices]
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    for row in rows:
+        click.echo(f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}")
+    return 0
+
+
+@devices.command(epilog="\b\nExample:\n  edgeprof devices show pi5")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="The device as JSON.")
+def show(name: str, as_json: bool) -> int:
+    """Show a device and the way to it, as fleet.toml and ~/.ssh/config have it; nothing is connected."""
+    device = _fleet().device(name)
+    facts = _plain(device) | {"hops": _hops(device)}
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+        return 0
+    for key, value in facts.items():
+        if key != "hops" and value not in (None, [], {}):
+            click.echo(f"{key:18} {_worded(value)}")
+    for hop in facts["hops"]:
+        key = "key on file" if hop["key_on_file"] else "no key on file"
+        click.echo(f"{'reached through':18} {hop['user']}@{hop['host']}:{hop['port']} ({key})")
+    return 0
+
+
+@devices.command(
+    epilog="""\b
+Examples:
+  edgeprof devices trust pi5
+  edgeprof devices trust pi5 --fingerprint SHA256:2yS1vV0b9TzW7HnQ5mJ1kRzv8ZrX3c0uQ4pLsD6eFgY"""
+)
+@click.argument("name")
+@click.option("--fingerprint", "fingerprints", multiple=True, help="Trust this key only; repeat it for jump hosts.")
+@click.option("--yes", is_flag=True, help="Trust whatever key is shown: only in a network where nobody can interfere.")
+def trust(name: str, fingerprints: tuple[str, ...], yes: bool) -> int:
+    """Decide whether the key that a device shows is really its own.
+
+    Compare the fingerprint with what the device itself prints: ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub
+    """
+    _trust(_fleet().device(name), fingerprints, yes)
+    return 0
+
+
+@devices.command(epilog="\b\nExample:\n  edgeprof devices remove pi5")
+@click.argument("name")
+def remove(name: str) -> int:
+    """Take a device out of fleet.toml; the profiles measured on it stay."""
+    fleet = _fleet()
+    fleet.remove(name)
+    click.echo(f"{name} is no longer in {fleet.path}")
+    return 0
+
+
+def _fleet() -> Fleet:
+    from edgeprof.fleet import Fleet
+    from edgeprof.places import fleet_file
+
+    return Fleet.read(fleet_file())
+
+
+def _plain(device: Device) -> dict[str, Any]:
+    return {field: getattr(device, field) for field in device.__struct_fields__} | {"scheme": device.scheme}
+
+
+def _worded(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={one}" for key, one in value.items())
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _hops(device: Device) -> list[dict[str, Any]]:
+    if device.scheme != "ssh":
+        return []
+    from edgeprof.links.trust import FirstContact
+
+    contact = FirstContact(device)
+    return [
+        {"user": hop.user, "host": hop.host, "port": hop.port, "key_on_file": contact.is_on_file(hop)}
+        for hop in contact.hops
+    ]
+
+
+def _pythons(pairs: tuple[str, ...]) -> dict[str, str]:
+    from edgeprof.errors import UsageError
+
+    pythons = {}
+    for pair in pairs:
+        runtime, equals, path = pair.partition("=")
+        if not (runtime and equals and path):
+            raise UsageError(f"--runtime-python {pair!r} is not of the form RUNTIME=PATH", "write tflite=/path/python")
+        pythons[runtime] = path
+    return pythons
+
+
+def _described(
+    fleet: Fleet, name: str, address: str, python: str | None, groups: tuple[str, ...], pythons: dict[str, str]
+) -> Device:
+    """The device as it shall be: what is known of it already, changed by what was given."""
+    import msgspec
+
+    from edgeprof.errors import UsageError
+    from edgeprof.fleet import LOCAL, Device
+
+    device = Device(name=name, address=address)
+    for old in fleet.devices:
+        if old.name != name:
+            continue
+        if old.address == address:
+            device = old
+        elif name != LOCAL:
+            raise UsageError(
+                f"{name} is there already, with the address {old.address}",
+                f"choose another name, or: edgeprof devices remove {name}",
+            )
+    given: dict[str, Any] = {"pythons": device.pythons | pythons}
+    if python:
+        given["python"] = python
+    if groups:
+        given["groups"] = list(groups)
+    device = msgspec.structs.replace(device, **given)
+    fleet.check(device)
+    return device
+
+
+def _trust(device: Device, fingerprints: tuple[str, ...], yes: bool) -> None:
+    """Walk to the device and decide about each key on the way that nobody has trusted yet."""
+    from edgeprof.errors import UsageError
+    from edgeprof.links.trust import FirstContact
+
+    if device.scheme != "ssh":
+        raise UsageError(f"{device.name} ({device.address}) is not reached over SSH", "there is nothing to trust")
+    contact = FirstContact(device)
+    while not (offered := contact.ask()).is_trusted:
+        _decide(contact, offered.key, device, fingerprints, yes)
+    _check_given(offered.key, fingerprints)
+    click.echo(f"{device.name} is trusted: {offered.key.type} {offered.key.fingerprint}")
+
+
+def _decide(contact: FirstContact, key: HostKey, device: Device, fingerprints: tuple[str, ...], yes: bool) -> None:
+    from edgeprof.errors import UnknownHostKey, UsageError
+
+    if fingerprints:
+        _check_given(key, fingerprints)
+    elif not yes:
+        click.echo(f"The host {key.host} shows this {key.type} key, which is not trusted yet:\n  {key.fingerprint}")
+        if not _has_terminal():
+            raise UsageError(
+                "there is no terminal to ask on whether this key is the device's own",
+                f"compare it with the device's own, then: edgeprof devices trust {device.name} "
+                f"--fingerprint {key.fingerprint}",
+            )
+        click.echo(f"The device itself prints its own by: ssh-keygen -l -f {_host_key_file(key.type)}")
+        answer = click.prompt("Are they the same? (yes, no, or the fingerprint that you expect)").strip()
+        if answer != key.fingerprint and answer.lower() not in ("yes", "y"):
+            raise UnknownHostKey(
+                f"{device.name}: the key of {key.host} was not trusted", "find out whose key it is", key.fingerprint
+            )
+    contact.trust(key)
+
+
+def _check_given(key: HostKey, fingerprints: tuple[str, ...]) -> None:
+    from edgeprof.errors import UnknownHostKey
+
+    if fingerprints and key.fingerprint not in fingerprints:
+        raise UnknownHostKey(
+            f"{key.host} shows the {key.type} key {key.fingerprint}, not the expected {' or '.join(fingerprints)}",
+            "do not connect before you know why: it may be another device, or somebody in between",
+            key.fingerprint,
+        )
+
+
+def _host_key_file(key_type: str) -> str:
+    name = {"ssh-ed25519": "ed25519", "ssh-rsa": "rsa"}.get(key_type, "ecdsa")
+    return f"/etc/ssh/ssh_host_{name}_key.pub"
+
+
+def _with_key(device: Device) -> Device:
+    """The device once our key is let in there; asks for the password unless a key is let in already."""
+    from edgeprof.errors import AuthenticationFailed, UsageError
+    from edgeprof.links.key_install import choose_key, install_key
+    from edgeprof.links.ssh import SshLink
+    from edgeprof.places import identity_file
+
+    if device.scheme != "ssh":
+        raise UsageError(f"{device.name} ({device.address}) is not reached over SSH", "leave --install-key out")
+    if not _has_terminal():
+        raise UsageError(
+            "--install-key asks for a password, on a terminal only", "run it yourself, or use ssh-copy-id beforehand"
+        )
+    _trust(device, (), yes=False)
+    try:
+        with SshLink(device):
+            click.echo("a key of yours is let in already")
+            return device
+    except AuthenticationFailed:
+        key = choose_key(device, identity_file())
+    user = device.user or "your user"
+    password = click.prompt(f"password of {user} on {device.host} (used once, kept nowhere)", hide_input=True)
+    installed = install_key(device, password, key)
+    click.echo(f"{device.name} lets you in with the key {key.source}")
+    return installed
+
+
+def _has_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()

@@ -1,0 +1,333 @@
+"""`edgeprof runs`: the profiles that were kept."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from rich.console import RenderableType
+
+    from edgeprof.run import Run
+    from edgeprof.store import Store, StoredRun
+
+STANDARD_INPUT = "-"
+
+
+@click.group()
+def runs() -> None:
+    """Profiles that were kept, with their raw samples."""
+
+
+# --- list, show ----------------------------------------------------------------------------------------------------
+
+
+@runs.command("list", epilog="Example: edgeprof runs list --device pi5 --limit 5")
+@click.option("-d", "--device", help="Only runs on this device.")
+@click.option("--model", help="Only runs of this model: its name, or the beginning of its digest.")
+@click.option("--runtime", help="Only runs with this runtime.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_runs(device: str | None, model: str | None, runtime: str | None, limit: int, as_json: bool) -> None:
+    """List runs, newest first."""
+    from dataclasses import asdict
+
+    from edgeprof.reports.tables import ListedRun, render_list
+
+    with _store() as store:
+        rows = store.list(device=device, model=model, runtime=runtime)
+        shown = [ListedRun(stored=row, **_figures(store.get(row.id))) for row in rows[:limit]]
+    if as_json:
+        _print_json([{**asdict(run.stored), "median_s": run.median_s, "verdict": run.verdict} for run in shown])
+    else:
+        _print(render_list(shown, len(rows) - len(shown)))
+
+
+@runs.command(epilog="Example: edgeprof runs show latest --top 10")
+@click.argument("run", metavar="RUN")
+@click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Operators to print.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run's JSON document.")
+def show(run: str, top: int, as_json: bool) -> None:
+    """Print a run: latency, verdict, operators.
+
+    RUN is an id or its beginning, "latest", or a file that `runs export` wrote.
+    """
+    from edgeprof.reports.text import render_run
+
+    (found,) = _load_each([run])
+    if as_json:
+        from edgeprof.reports.document import write_documents
+
+        click.echo(write_documents([found]), nl=False)
+    else:
+        _print(render_run(found, top=top))
+
+
+# --- export, import, prune -----------------------------------------------------------------------------------------
+
+
+EXPORT_EPILOG = """\b
+Examples:
+  edgeprof runs export latest --json run.json
+  edgeprof runs export 20260131 --csv operators.csv
+  edgeprof runs export latest --csv - --samples
+  edgeprof runs export latest --trace trace.json      open it in https://ui.perfetto.dev"""
+
+
+@runs.command(epilog=EXPORT_EPILOG)
+@click.argument("references", metavar="RUN...", nargs=-1, required=True)
+@click.option("--json", "json_target", metavar="FILE", help="Everything, as JSON that `runs import` reads.")
+@click.option("--csv", "csv_target", metavar="FILE", help="A row per operator.")
+@click.option("--samples", is_flag=True, help="With --csv: a row per latency sample instead.")
+@click.option("--trace", "trace_target", metavar="FILE", help="One inference, in Chrome's trace format.")
+def export(
+    references: tuple[str, ...],
+    json_target: str | None,
+    csv_target: str | None,
+    samples: bool,
+    trace_target: str | None,
+) -> None:
+    """Write runs to files; - is standard output.
+
+    RUN is an id or its beginning, "latest", or a file that `runs export` wrote.
+    """
+    from edgeprof.cli.output import write_text
+    from edgeprof.errors import UsageError
+
+    targets = [target for target in (json_target, csv_target, trace_target) if target is not None]
+    if not targets:
+        raise UsageError("nothing says what to write", "give --json FILE, --csv FILE or --trace FILE")
+    if len(set(targets)) < len(targets):
+        raise UsageError("two formats would be written to the same place", "name another file for each")
+    if samples and csv_target is None:
+        raise UsageError("--samples is a kind of CSV", "give --csv FILE too")
+    found = [run for held in _load(references) for run in held]
+    # Everything is made before anything is written: a run without operators leaves no half of an export.
+    texts = [
+        (target, _rendered(kind, found)) for kind, target in _kinds(json_target, csv_target, samples, trace_target)
+    ]
+    for target, text in texts:
+        write_text(target, text)
+
+
+def _kinds(
+    json_target: str | None, csv_target: str | None, samples: bool, trace_target: str | None
+) -> list[tuple[str, str]]:
+    asked = [("json", json_target), ("samples" if samples else "operators", csv_target), ("trace", trace_target)]
+    return [(kind, target) for kind, target in asked if target is not None]
+
+
+def _rendered(kind: str, found: Sequence[Run]) -> str | bytes:
+    if kind == "json":
+        from edgeprof.reports.document import write_documents
+
+        return write_documents(found)
+    if kind == "trace":
+        from edgeprof.reports.trace import trace_json
+
+        return trace_json(found)
+    from edgeprof.reports.csv import operators_csv, samples_csv
+
+    return samples_csv(found) if kind == "samples" else operators_csv(found)
+
+
+@runs.command(
+    "import",
+    short_help="Keep runs that were exported elsewhere.",
+    epilog="Example: edgeprof runs import run.json colleague/*.json",
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+def import_runs(files: tuple[str, ...]) -> None:
+    """Keep runs that were exported elsewhere; all of them or none.
+
+    A run that is here already is left alone. - is standard input.
+    """
+    found = [run for file in files for run in _read_file(file)]
+    with _store() as store:
+        imported = store.import_runs(found)
+    for run_id in imported.added:
+        click.echo(f"imported {run_id}")
+    if imported.known:
+        click.echo(f"{len(imported.known)} here already")
+
+
+PRUNE_EPILOG = """\b
+Examples:
+  edgeprof runs prune 20260131-1200
+  edgeprof runs prune --keep 100
+  edgeprof runs prune --before 2026-01-01 --yes"""
+
+
+@runs.command(short_help="Remove runs for good.", epilog=PRUNE_EPILOG)
+@click.argument("references", metavar="[RUN]...", nargs=-1)
+@click.option("--keep", type=click.IntRange(0), metavar="N", help="Remove all but the newest N runs.")
+@click.option("--before", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="Remove older runs (UTC).")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(references: tuple[str, ...], keep: int | None, before: datetime | None, yes: bool) -> None:
+    """Remove runs for good: those that are named, or all but the newest, or the oldest."""
+    from edgeprof.errors import UsageError
+
+    if sum((bool(references), keep is not None, before is not None)) != 1:
+        raise UsageError("prune takes run ids, --keep N or --before DATE, and one of them only", "see --help")
+    with _store() as store:
+        doomed = _doomed(store, references, keep, before)
+        if not doomed:
+            click.echo("nothing to remove")
+            return
+        _ask(doomed, yes)
+        n_removed = store.delete([row.id for row in doomed])
+    click.echo(f"removed {n_removed} runs" if n_removed != 1 else "removed 1 run")
+
+
+def _doomed(
+    store: Store, references: tuple[str, ...], keep: int | None, before: datetime | None
+) -> tuple[StoredRun, ...]:
+    from datetime import UTC
+
+    if references:
+        ids = {store.find(reference) for reference in references}
+        return tuple(row for row in store.list() if row.id in ids)
+    if before is not None:
+        limit_s = before.replace(tzinfo=UTC).timestamp()
+        return tuple(row for row in store.list() if row.created_at_s < limit_s)
+    return store.list()[keep:]
+
+
+def _ask(doomed: tuple[StoredRun, ...], yes: bool) -> None:
+    from edgeprof.errors import UsageError
+
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(f"would remove {len(doomed)} runs for good, and nobody is there to ask", "add --yes to do it")
+    for row in doomed[:10]:
+        click.echo(f"  {row.id}  {row.model_name!r} on {row.device!r}")
+    if len(doomed) > 10:
+        click.echo(f"  and {len(doomed) - 10} more")
+    click.confirm(f"Remove {len(doomed)} runs for good?", abort=True)
+
+
+# --- compare, why --------------------------------------------------------------------------------------------------
+
+
+@runs.command(short_help="Which of two runs is faster?", epilog="Example: edgeprof runs compare 20260131-12 latest")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def compare(a: str, b: str, as_json: bool) -> None:
+    """Compare the latency of two runs: is B faster or slower than A, and how surely?
+
+    A and B are ids or their beginnings, "latest", or files that `runs export` wrote.
+    """
+    from edgeprof.comparison import compare as compare_profiles
+    from edgeprof.reports.tables import render_comparison
+    from edgeprof.store import stored
+
+    left, right = _load_each([a, b])
+    comparison = compare_profiles(left.profile, right.profile)
+    if as_json:
+        _print_json({"a": left.id, "b": right.id, "comparison": comparison})
+    else:
+        _print(render_comparison(stored(left), stored(right), comparison))
+
+
+@runs.command(short_help="What differs between two runs?", epilog="Example: edgeprof runs why 20260131-12 latest")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def why(a: str, b: str, as_json: bool) -> None:
+    """Tell what differs between two runs, the likeliest cause of a difference in latency first.
+
+    A and B are ids or their beginnings, "latest", or files that `runs export` wrote.
+    """
+    from edgeprof.comparison import why as differences_of
+    from edgeprof.reports.tables import render_differences
+
+    left, right = _load_each([a, b])
+    differences = differences_of(left, right)
+    if as_json:
+        _print_json({"a": left.id, "b": right.id, "differences": differences})
+    else:
+        _print(render_differences(differences))
+
+
+# --- pieces --------------------------------------------------------------------------------------------------------
+
+
+def _store() -> Store:
+    from edgeprof.places import store_file
+    from edgeprof.store import Store
+
+    return Store(store_file())
+
+
+def _load_each(references: Sequence[str]) -> list[Run]:
+    """One run for each reference."""
+    from edgeprof.errors import UsageError
+
+    loaded = _load(references)
+    for reference, held in zip(references, loaded, strict=True):
+        if len(held) != 1:
+            raise UsageError(f"{reference}: holds {len(held)} runs, and one is wanted", "edgeprof runs import it first")
+    return [held[0] for held in loaded]
+
+
+def _load(references: Sequence[str]) -> list[tuple[Run, ...]]:
+    """The runs that each reference means; the store is opened only if one of them is not a file."""
+    loaded: list[tuple[Run, ...]] = []
+    with ExitStack() as stack:
+        store: Store | None = None
+        for reference in references:
+            if _is_file(reference):
+                loaded.append(_read_file(reference))
+            else:
+                store = store or stack.enter_context(_store())
+                loaded.append((store.get(reference),))
+    return loaded
+
+
+def _is_file(reference: str) -> bool:
+    return reference.endswith(".json") or "/" in reference or Path(reference).is_file()
+
+
+def _read_file(name: str) -> tuple[Run, ...]:
+    from edgeprof.errors import StoreError
+    from edgeprof.reports.document import read_documents
+
+    try:
+        text = sys.stdin.buffer.read() if name == STANDARD_INPUT else Path(name).read_bytes()
+    except OSError as error:
+        raise StoreError(f"{name}: cannot be read: {error.strerror}", "check the name of the file") from error
+    return read_documents(text, "standard input" if name == STANDARD_INPUT else name)
+
+
+def _figures(run: Run) -> dict[str, Any]:
+    """What the list shows of a run beyond what the store knows without reading it."""
+    from edgeprof.errors import MeasurementError
+    from edgeprof.statistics import summarise
+    from edgeprof.verdict import judge
+
+    try:
+        summary = summarise(run.profile)
+    except MeasurementError:
+        return {"median_s": None, "verdict": judge(run.profile).level}
+    return {"median_s": summary.median_s, "verdict": judge(run.profile, summary).level}
+
+
+def _print(renderable: RenderableType) -> None:
+    from rich.console import Console
+
+    Console(highlight=False).print(renderable)
+
+
+def _print_json(content: object) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(content), indent=1))

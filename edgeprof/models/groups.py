@@ -1,0 +1,89 @@
+"""What a timed kernel stands for: a group of nodes of the file, with the work they ask for together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+
+from device_agents.wire import Kernel
+from edgeprof.run import Operator
+from latency_models.graph import Graph
+from latency_models.graph import Operator as Node
+
+__all__ = ["Explainer", "listed", "without_origin"]
+
+
+class Explainer:
+    """Describes groups of nodes of one graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.readers: dict[str, set[str]] = defaultdict(set)
+        for node in graph.operators:
+            for name in node.inputs:
+                self.readers[name].add(node.name)
+
+    def explained(self, index: int, kernel: Kernel, nodes: Sequence[Node], part: bool = False) -> Operator:
+        """Kernel number `index` as the run of `nodes`, in the order of the file.
+
+        `part` says that another kernel runs these nodes too, so that their work is not this one's alone.
+        """
+        inputs, outputs = self._boundary(nodes)
+        return Operator(
+            kernel=index,
+            origin="node" if len(nodes) == 1 else "fused",
+            nodes=tuple(node.name for node in nodes),
+            node_types=tuple(node.type for node in nodes),
+            input_shapes=kernel.input_shapes or _shapes(inputs, self.graph),
+            output_shapes=kernel.output_shapes or _shapes(outputs, self.graph),
+            macs=None if part else _sum(node.macs for node in nodes),
+            moved_bytes=None if part else self._moved_bytes(nodes, (*inputs, *outputs)),
+        )
+
+    def _boundary(self, nodes: Sequence[Node]) -> tuple[list[str], list[str]]:
+        """Tensors that the group reads from outside, and those it makes that something outside reads."""
+        made = {name for node in nodes for name in node.outputs if name}
+        members = {node.name for node in nodes}
+        inputs = dict.fromkeys(name for node in nodes for name in node.inputs if name and name not in made)
+        outputs = [
+            name
+            for node in nodes
+            for name in node.outputs
+            if name in self.graph.outputs or self.readers.get(name, set()) - members
+        ]
+        # The last node's output leaves the group even where nothing in the file reads it (a body's result).
+        return list(inputs), outputs or [name for name in nodes[-1].outputs if name]
+
+    def _moved_bytes(self, nodes: Sequence[Node], boundary: Sequence[str]) -> int | None:
+        if len(nodes) == 1:
+            return nodes[0].moved_bytes
+        tensors = self.graph.tensors
+        return _sum(tensors[name].size_bytes if name in tensors else None for name in boundary)
+
+
+def without_origin(index: int, kernel: Kernel, origin: str) -> Operator:
+    """A kernel that is no node of the file ("layout"), or of which nobody knows ("unmapped")."""
+    return Operator(kernel=index, origin=origin, input_shapes=kernel.input_shapes, output_shapes=kernel.output_shapes)
+
+
+def listed(names: Collection[str], most: int = 5) -> str:
+    """A few names and how many more there are."""
+    shown = ", ".join(list(names)[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def _shapes(names: Sequence[str], graph: Graph) -> tuple[tuple[int, ...], ...]:
+    """All shapes, or none: a list with holes would be read wrongly."""
+    known = []
+    for name in names:
+        shape = graph.shape(name)
+        if shape is None or None in shape:
+            return ()
+        known.append(tuple(dim for dim in shape if dim is not None))
+    return tuple(known)
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    listed_values = list(values)
+    known = [value for value in listed_values if value is not None]
+    return sum(known) if len(known) == len(listed_values) else None

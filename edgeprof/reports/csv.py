@@ -1,0 +1,91 @@
+"""Runs as comma-separated values, for spreadsheets and data frames: a row per operator, or a row per sample."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+
+from edgeprof.run import Run
+from edgeprof.statistics import OperatorRow, operator_rows
+
+__all__ = ["operators_csv", "samples_csv"]
+
+Cell = str | int | float | bool | None
+
+RUN_COLUMNS = ("run", "device", "model", "model_digest", "runtime", "runtime_version", "origin")
+OPERATOR_COLUMNS = (
+    "operator",
+    "name",
+    "type",
+    "kernel",
+    "mapping",
+    "nodes",
+    "median_s",
+    "share",
+    "spread",
+    "below_resolution",
+    "input_shapes",
+    "output_shapes",
+    "macs",
+    "moved_bytes",
+    "intensity_macs_per_byte",
+    "macs_per_s",
+)
+SAMPLE_COLUMNS = ("round", "sample", "latency_s")
+
+
+def operators_csv(runs: Sequence[Run]) -> str:
+    """One row per operator in execution order; what is unknown is an empty cell."""
+    rows = ((*_run_cells(run), *_operator_cells(row)) for run in runs for row in operator_rows(run))
+    return _csv((*RUN_COLUMNS, *OPERATOR_COLUMNS), rows)
+
+
+def samples_csv(runs: Sequence[Run]) -> str:
+    """One row per raw latency of the pass without operator profiling; rounds and samples count from 0."""
+    return _csv((*RUN_COLUMNS, *SAMPLE_COLUMNS), (row for run in runs for row in _sample_rows(run)))
+
+
+def _sample_rows(run: Run) -> Iterator[tuple[Cell, ...]]:
+    cells = _run_cells(run)
+    for number, measured in enumerate(run.profile.rounds):
+        for k, latency_s in enumerate(measured.latencies_s):
+            yield (*cells, number, k, latency_s)
+
+
+def _run_cells(run: Run) -> tuple[Cell, ...]:
+    job, profile = run.profile.job, run.profile
+    return (run.id, run.device, job.model.name, job.model.digest, job.runtime, profile.runtime_version, profile.origin)
+
+
+def _operator_cells(row: OperatorRow) -> tuple[Cell, ...]:
+    return (
+        row.index,
+        row.name,
+        row.type,
+        row.kernel,
+        row.origin,
+        ";".join(row.nodes),
+        row.median_s,
+        row.share,
+        row.spread,
+        str(row.below_resolution).lower(),
+        _shapes(row.input_shapes),
+        _shapes(row.output_shapes),
+        row.macs,
+        row.moved_bytes,
+        row.intensity,
+        row.macs_per_s,
+    )
+
+
+def _shapes(shapes: tuple[tuple[int, ...], ...]) -> str:
+    return ";".join("x".join(map(str, shape)) if shape else "scalar" for shape in shapes)
+
+
+def _csv(header: tuple[str, ...], rows: Iterable[tuple[Cell, ...]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,70 @@
+"""What README and docs tell people to type is typed here."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.sshd import Sshd
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+
+
+def typed_lines(page: Path) -> list[str]:
+    blocks = BLOCK.findall(page.read_text())
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+@pytest.mark.ssh
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_tutorial_can_be_followed_to_its_end(tmp_path: Path, sshd: Sshd) -> None:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    environment = {**os.environ, **sshd.client_environment(), "EDGEPROF_HOME": str(tmp_path / "home")}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    lines = typed_lines(ROOT / "docs" / "tutorial.md")
+    assert len(lines) > 10
+
+    for line in lines:
+        command = line.replace("ssh://pi@raspberrypi.local", f"{sshd.address} --python {sys.executable}")
+        done = subprocess.run(
+            shlex.split(command), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+        assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_python_example_prints_a_median_and_operators(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    for script in ("make_model.py", "profile_here.py"):
+        done = subprocess.run(
+            [sys.executable, ROOT / "docs" / "examples" / script, model], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+    assert re.search(r"model.onnx: [0-9.]+ ms", done.stdout)
+    assert "block0/pointwise/conv" in done.stdout
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]), ids=lambda p: p.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    targets = LINK.findall(page.read_text())
+
+    missing = [target for target in targets if not (page.parent / target).exists()]
+
+    assert missing == []
+
+
+def test_the_readme_names_the_two_commands() -> None:
+    readme = (ROOT / "README.md").read_text()
+
+    assert "make demo" in readme
+    assert "make test" in readme

@@ -1,0 +1,95 @@
+"""The measuring loop under a clock that the test moves: when rounds begin and end, and what is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, repeat
+
+from device_agents import measure
+from device_agents.machine import Machine
+from device_agents.wire import Progress, Schedule
+
+
+class Clock(Machine):
+    """A machine with nothing but a clock."""
+
+    def __init__(self) -> None:
+        self.at_s = 0.0
+
+    def now(self) -> float:
+        return self.at_s
+
+    def sleep(self, seconds: float) -> None:
+        self.at_s += seconds
+
+
+def inference(clock: Clock, latencies_s: Iterator[float]) -> measure.Callable[[], None]:
+    def run() -> None:
+        clock.at_s += next(latencies_s)
+
+    return run
+
+
+def ignore(progress: Progress) -> None:
+    pass
+
+
+def test_a_round_of_a_slow_model_ends_after_the_minimum_of_runs() -> None:
+    clock = Clock()
+
+    samples = measure.timed_runs(inference(clock, repeat(0.5)), clock.now, min_runs=20, min_s=1.0, max_s=30.0)
+
+    assert len(samples) == 20
+
+
+def test_a_round_of_a_fast_model_ends_after_the_minimum_of_seconds() -> None:
+    clock = Clock()
+
+    samples = measure.timed_runs(inference(clock, repeat(0.001)), clock.now, min_runs=20, min_s=1.0, max_s=30.0)
+
+    assert 999 <= len(samples) <= 1001
+
+
+def test_the_cap_ends_a_round_whatever_was_reached() -> None:
+    clock = Clock()
+
+    samples = measure.timed_runs(inference(clock, repeat(8.0)), clock.now, min_runs=20, min_s=1.0, max_s=30.0)
+
+    assert len(samples) == 4
+
+
+def test_every_sample_is_what_the_clock_said() -> None:
+    clock = Clock()
+
+    samples = measure.timed_runs(inference(clock, iter([0.5, 0.25, 2.0])), clock.now, min_runs=3, min_s=0, max_s=9)
+
+    assert samples == [0.5, 0.25, 2.0]
+
+
+def test_a_steady_model_is_warm_after_two_windows() -> None:
+    clock = Clock()
+
+    samples, is_flat = measure.warm_up(inference(clock, repeat(0.1)), clock, Schedule(), ignore)
+
+    assert is_flat
+    assert len(samples) == 2 * measure.WINDOW_RUNS
+
+
+def test_a_model_that_speeds_up_is_warmed_until_it_does_not() -> None:
+    clock = Clock()
+    latencies = chain([0.4, 0.4, 0.4, 0.3, 0.3, 0.3, 0.2, 0.2, 0.2], repeat(0.1))
+
+    samples, is_flat = measure.warm_up(inference(clock, latencies), clock, Schedule(min_s=60.0), ignore)
+
+    assert is_flat
+    assert [round(s, 6) for s in samples[-6:]] == [0.1] * 6
+
+
+def test_a_model_that_never_settles_stops_warming_at_its_budget_and_says_so() -> None:
+    clock = Clock()
+    growing = (0.01 * 1.1**k for k in range(1000))
+
+    samples, is_flat = measure.warm_up(inference(clock, growing), clock, Schedule(), ignore)
+
+    assert not is_flat
+    assert sum(samples) >= 1.0

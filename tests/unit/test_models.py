@@ -1,0 +1,176 @@
+"""Model files: what is read, and what is said about files that are no models."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import onnx
+import pytest
+
+from device_agents.wire import FileRef
+from edgeprof.errors import ModelError
+from edgeprof.models import read_model, work
+from latency_models import onnx_graph
+from tests.unit import onnx_maker
+from tests.unit.test_graph import find
+
+
+def test_one_file_has_its_own_hash_as_digest(tmp_path: Path) -> None:
+    path = onnx_maker.save(onnx_maker.residual_block(), tmp_path / "block.onnx")
+
+    model = read_model(path)
+
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (model.format, model.name, model.digest) == ("onnx", "block.onnx", expected)
+    assert model.ref().files == (FileRef("block.onnx", expected, path.stat().st_size),)
+    assert model.graph.shape("x") == (1, 8, 16, 16)
+
+
+def test_external_data_travels_under_its_relative_name(tmp_path: Path) -> None:
+    path = onnx_maker.two_layers(tmp_path / "two.onnx")
+
+    model = read_model(path)
+
+    assert [ref.name for ref in model.ref().files] == ["two.onnx", "weights/data.bin"]
+    assert [local for _, local in model.files] == [path, tmp_path / "weights" / "data.bin"]
+    lines = sorted(f"{ref.sha256}  {ref.name}\n" for ref in model.ref().files)
+    assert model.digest == hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def test_changed_external_data_changes_the_digest(tmp_path: Path) -> None:
+    path = onnx_maker.two_layers(tmp_path / "two.onnx")
+    before = read_model(path).digest
+    data = tmp_path / "weights" / "data.bin"
+
+    data.write_bytes(data.read_bytes()[:-1] + b"\x01")
+
+    assert read_model(path).digest != before
+
+
+def test_missing_external_data_is_named_with_the_place_where_it_belongs(tmp_path: Path) -> None:
+    path = onnx_maker.two_layers(tmp_path / "two.onnx")
+    missing = tmp_path / "weights" / "data.bin"
+    missing.unlink()
+
+    with pytest.raises(ModelError, match=r"external data file 'weights/data.bin' is missing; tensor 'w'") as caught:
+        read_model(path)
+
+    assert str(missing) in caught.value.advice
+
+
+@pytest.mark.parametrize("location", ["../data.bin", "/etc/passwd", "C:\\data.bin", ""])
+def test_external_data_outside_the_model_s_folder_is_refused(tmp_path: Path, location: str) -> None:
+    path = onnx_maker.two_layers(tmp_path / "two.onnx")
+    changed = onnx.load(path, load_external_data=False)
+    changed.graph.initializer[0].external_data[0].value = location
+    path.write_bytes(changed.SerializeToString())
+
+    with pytest.raises(ModelError, match="outside the model's folder"):
+        read_model(path)
+
+
+def test_a_file_that_is_not_there_is_answered_with_the_models_that_are(tmp_path: Path) -> None:
+    onnx_maker.save(onnx_maker.residual_block(), tmp_path / "block.onnx")
+
+    with pytest.raises(ModelError, match="there is no file") as caught:
+        read_model(tmp_path / "blok.onnx")
+
+    assert "block.onnx" in caught.value.advice
+
+
+def test_a_missing_directory_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        read_model(tmp_path / "nowhere" / "block.onnx")
+
+    assert "no directory" in caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "is empty"),
+        (b"<!DOCTYPE html>\n<html>Not found", "is a text file, not a model; it begins with '<!DOCTYPE html>'"),
+        ("Modell f\u00fcr sp\u00e4ter".encode(), "is a text file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "is a Git LFS pointer"),
+        (b"PK\x03\x04" + bytes(40), "is an archive"),
+        (bytes(range(256)) * 8, "neither a TFLite nor a readable ONNX model"),
+        (bytes(64), "neither a TFLite nor a readable ONNX model"),
+        (b"\x1c\x00\x00\x00TFL3", "is damaged"),
+    ],
+)
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite"])
+def test_what_is_not_a_model_is_called_what_it_is(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+
+    with pytest.raises(ModelError, match=complaint) as caught:
+        read_model(path)
+
+    assert str(path) in str(caught.value)
+    assert caught.value.advice
+
+
+def test_a_directory_is_not_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is a directory"):
+        read_model(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_read_permission_says_so(tmp_path: Path) -> None:
+    path = onnx_maker.save(onnx_maker.residual_block(), tmp_path / "block.onnx")
+    path.chmod(0)
+
+    with pytest.raises(ModelError, match="cannot be read: Permission denied"):
+        read_model(path)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.9, 0.999])
+def test_a_truncated_onnx_file_is_refused(models_dir: Path, tmp_path: Path, share: float) -> None:
+    data = find(models_dir, "nmp.onnx").read_bytes()
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(data[: int(len(data) * share)])
+
+    with pytest.raises(ModelError, match="neither a TFLite nor a readable ONNX model"):
+        read_model(path)
+
+
+def test_content_decides_about_the_format_and_not_the_name(models_dir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.bin"
+    path.write_bytes(find(models_dir, "okay_nabu.tflite").read_bytes())
+
+    assert read_model(path).format == "tflite"
+
+
+def test_shapes_that_do_not_fit_are_the_model_s_error(models_dir: Path) -> None:
+    with pytest.raises(ModelError, match="it cannot be"):
+        read_model(find(models_dir, "face_landmark.tflite"), {"input_1": (1, 192, 192)})
+
+
+def test_a_batch_sets_dynamic_first_dimensions_only(models_dir: Path) -> None:
+    dynamic = read_model(find(models_dir, "nmp.onnx"), batch=2)
+    fixed = read_model(find(models_dir, "face_landmark.tflite"), batch=2)
+
+    assert dynamic.graph.shape("serving_default_input_2:0") == (2, 43844, 1)
+    assert fixed.graph.shape("input_1") == (1, 192, 192, 3)
+
+
+def test_work_for_simulation_has_every_operator_that_runs(models_dir: Path) -> None:
+    graph = read_model(find(models_dir, "face_detection_short_range.tflite")).graph
+
+    listed = work(graph)
+
+    assert len(listed) == 164 - 74
+    assert sum(operator.macs for operator in listed) == sum(operator.macs or 0 for operator in graph.operators)
+    assert len({operator.name for operator in listed}) == len(listed)
+
+
+def test_work_takes_the_heavier_branch_of_an_if(models_dir: Path) -> None:
+    path = find(models_dir, "silero_vad_16k_op15.onnx")
+    graph = onnx_graph.read(path, {"input": (1, 576), "state": (2, 1, 128)})
+
+    names = {operator.name for operator in work(graph)}
+
+    branches = {name.split("/model/decoder/If_1/")[1].split("/")[0] for name in names if "/decoder/If_1/" in name}
+    assert len(branches) == 1

@@ -1,0 +1,33 @@
+"""The packed agent: small, reproducible, complete."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+from edgeprof.packing import pack_agent
+
+SOURCES = Path(__file__).parents[2] / "device_agents"
+
+
+def test_two_packs_are_the_same_bytes() -> None:
+    assert pack_agent() == pack_agent()
+
+
+def test_every_source_of_the_agent_is_in_the_archive_unchanged() -> None:
+    archive = zipfile.ZipFile(io.BytesIO(pack_agent().data))
+
+    packed = {name: archive.read(name) for name in archive.namelist() if name != "__main__.py"}
+
+    assert packed == {str(p.relative_to(SOURCES.parent)): p.read_bytes() for p in SOURCES.rglob("*.py")}
+
+
+def test_the_archive_does_not_remember_when_or_by_whom_it_was_made() -> None:
+    archive = zipfile.ZipFile(io.BytesIO(pack_agent().data))
+
+    assert {(entry.date_time, entry.create_system) for entry in archive.infolist()} == {((1980, 1, 1, 0, 0, 0), 3)}
+
+
+def test_the_agent_is_small() -> None:
+    assert len(pack_agent().data) < 100_000
