@@ -12,7 +12,7 @@ from edgeprof.run import Run
 from edgeprof.throttling import PI_BITS
 from edgeprof.verdict import conditions, other_busy_share, stolen_share
 
-__all__ = ["Difference", "why"]
+__all__ = ["KINDS", "Difference", "Kind", "why"]
 
 Value = str | float | None
 
@@ -32,7 +32,7 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Kind:
+class Kind:
     """A family of conditions. Numbers closer than `tolerance` (absolute) or `relative` count as equal."""
 
     because: str
@@ -61,13 +61,13 @@ def why(a: Run, b: Run) -> list[Difference]:
     ]
 
 
-def _differ(kind: _Kind, a: Value, b: Value) -> bool:
+def _differ(kind: Kind, a: Value, b: Value) -> bool:
     if isinstance(a, float) and isinstance(b, float):
         return abs(a - b) > max(kind.tolerance, kind.relative * max(abs(a), abs(b)))
     return a != b
 
 
-def _text(kind: _Kind, value: Value) -> str:
+def _text(kind: Kind, value: Value) -> str:
     if value is None:
         return "not recorded"
     return f"{value * kind.scale:.4g}{kind.unit}" if isinstance(value, float) else value
@@ -213,52 +213,50 @@ def _software(run: Run) -> dict[str, Value]:
 
 
 # Most plausible and strongest first. A literal table: docs/measuring.md repeats it for readers.
-KINDS: tuple[_Kind, ...] = (
-    _Kind(because="another model is other work", read=_model),
-    _Kind(because="another machine computes at another speed", read=_device),
-    _Kind(
+KINDS: tuple[Kind, ...] = (
+    Kind(because="another model is other work", read=_model),
+    Kind(because="another machine computes at another speed", read=_device),
+    Kind(
         because="another runtime has other kernels",
         read=lambda run: {"runtime": run.profile.job.runtime},
     ),
-    _Kind(because="what the runtime really did: kernels, threads and delegates", read=_in_force),
-    _Kind(
+    Kind(because="what the runtime really did: kernels, threads and delegates", read=_in_force),
+    Kind(
         because="options choose kernels, threads and CPUs",
         read=lambda run: _fields("option", run.profile.job.options),
     ),
-    _Kind(because="the firmware holds the clock down", read=_throttling),
-    _Kind(
-        because="latency is in inverse proportion to the clock", read=_clocks, unit=" MHz", scale=1e-6, relative=0.02
-    ),
-    _Kind(because="the governor decides how fast clocks follow the work", read=_governors),
-    _Kind(
+    Kind(because="the firmware holds the clock down", read=_throttling),
+    Kind(because="latency is in inverse proportion to the clock", read=_clocks, unit=" MHz", scale=1e-6, relative=0.02),
+    Kind(because="the governor decides how fast clocks follow the work", read=_governors),
+    Kind(
         because="versions of a runtime differ in kernels and graph rewriting",
         read=lambda run: {"runtime version": run.profile.runtime_version},
     ),
-    _Kind(because="heat leads to lower clocks", read=_temperatures, unit=" C", tolerance=2.0),
-    _Kind(because="batteries and weak supplies lead to lower clocks", read=_power),
-    _Kind(
+    Kind(because="heat leads to lower clocks", read=_temperatures, unit=" C", tolerance=2.0),
+    Kind(because="batteries and weak supplies lead to lower clocks", read=_power),
+    Kind(
         because="others take CPU time, caches and memory bandwidth",
         read=_load,
         unit=" %",
         scale=100.0,
         tolerance=0.02,
     ),
-    _Kind(because="others were busy shortly before", read=_load_average, tolerance=0.2),
-    _Kind(because="the device was not quiet and cool when a round began", read=_gate),
-    _Kind(
+    Kind(because="others were busy shortly before", read=_load_average, tolerance=0.2),
+    Kind(because="the device was not quiet and cool when a round began", read=_gate),
+    Kind(
         because="other inputs can take other paths through a model",
         read=lambda run: {"seed": str(run.profile.job.seed), "input digest": run.profile.input_digest},
     ),
-    _Kind(
+    Kind(
         because="longer rounds reach higher temperatures; shorter ones see more of the beginning",
         read=lambda run: _fields("schedule", run.profile.job.schedule) | _fields("gate", run.profile.job.gate),
     ),
-    _Kind(
+    Kind(
         because="little memory means paging",
         read=_memory,
         unit=" MB",
         scale=1e-6,
         relative=0.2,
     ),
-    _Kind(because="scheduler, allocator and the measuring loop itself", read=_software),
+    Kind(because="scheduler, allocator and the measuring loop itself", read=_software),
 )

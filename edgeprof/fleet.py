@@ -23,6 +23,7 @@ from typing import Annotated, Any
 
 import msgspec
 import tomlkit
+import tomlkit.items
 from tomlkit.exceptions import TOMLKitError
 
 from edgeprof.errors import FleetError
@@ -153,7 +154,9 @@ class Fleet:
         document = self._document()
         devices = document.setdefault("devices", tomlkit.table(is_super_table=True))
         if device.name not in devices:
-            devices[device.name] = tomlkit.table()
+            # An inline table cannot hold a table of several lines.
+            is_inline = isinstance(devices, tomlkit.items.InlineTable)
+            devices[device.name] = tomlkit.inline_table() if is_inline else tomlkit.table()
         _change(devices[device.name], _body(device))
         return self._replace(tomlkit.dumps(document))
 

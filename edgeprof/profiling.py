@@ -9,14 +9,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Self
 
-import latency_models.boards
 from device_agents import wire
 from edgeprof import __version__
 from edgeprof.agent import Agent, Deadlines
 from edgeprof.errors import EdgeprofError, JobRefused, UsageError
 from edgeprof.fleet import Device
 from edgeprof.links import Link, open_link
-from edgeprof.models import ModelFile, map_operators, work
+from edgeprof.models import ModelFile, board_to_simulate, map_operators, work
 from edgeprof.provision import python_for
 from edgeprof.run import Run, new_run_id
 
@@ -173,11 +172,10 @@ class OpenDevice:
         )
         if runtime != "simulated":
             return job
-        board = latency_models.boards.load(self.device.board)
         return dataclasses.replace(
             job,
             model=dataclasses.replace(job.model, files=()),
-            board=wire.Board(**{f.name: getattr(board, f.name) for f in dataclasses.fields(wire.Board)}),
+            board=board_to_simulate(self.device.board or ""),
             work=work(model.graph),
         )
 

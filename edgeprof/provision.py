@@ -25,7 +25,7 @@ def python_for(device: Device, runtime: str) -> str:
     """The Python that has this runtime: the one named in fleet.toml, else the device's; here, this very one."""
     if runtime in device.pythons:
         return device.pythons[runtime]
-    if device.scheme == "ssh" or device.python != "python3":
+    if device.scheme == "ssh" or device.python not in ("python3", sys.executable):
         return device.python
     own = own_environment(runtime) / "bin" / "python"
     return str(own) if own.exists() else sys.executable

@@ -83,7 +83,8 @@ def external_files(model: ModelProto) -> dict[str, str]:
     for tensor in _stored_tensors(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL:
             location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-            found.setdefault(location, tensor.name)
+            # a damaged text comes as bytes
+            found.setdefault(location if isinstance(location, str) else "", str(tensor.name))
     return found
 
 
@@ -99,15 +100,32 @@ def of_model(
 
     Raises:
         ShapeError: `shapes` does not fit its inputs.
+        GraphError: it is damaged.
     """
+    try:
+        return _read(model, name, dict(shapes or {}), batch, default_dim, infer)
+    except GraphError:
+        raise
+    except (TypeError, ValueError, AttributeError, KeyError, OverflowError, RecursionError) as error:
+        raise GraphError(f"{name} is damaged: {error}") from error  # names that are no text, tensors without their data
+
+
+def _read(
+    model: ModelProto,
+    name: str,
+    shapes: dict[str, tuple[int, ...]],
+    batch: int | None,
+    default_dim: int | None,
+    infer: bool,
+) -> Graph:
     reader = _Reader()
     reader.remember_constants(model.graph, "")
     _drop_weights(model.graph)
-    _set_input_shapes(model.graph, dict(shapes or {}), batch, default_dim)
+    _set_input_shapes(model.graph, shapes, batch, default_dim)
     try:
         model = onnx.shape_inference.infer_shapes(model, data_prop=True) if infer else model
     except Exception as error:  # anything from a type the checker dislikes to an operator set newer than this onnx
-        reader.notes.append(f"shapes could not be inferred: {str(error).strip().splitlines()[0]}")
+        reader.notes.append(f"shapes could not be inferred: {(str(error).strip() or repr(error)).splitlines()[0]}")
     reader.walk(model.graph, "", {})
     return reader.graph(model, name)
 
@@ -182,14 +200,12 @@ def _set_shape(tensor: TypeProto.Tensor, name: str, shape: tuple[int, ...]) -> d
             tensor.shape.dim.add().dim_value = size
         return {}
     old = tensor.shape.dim
-    text = (
-        "[" + ", ".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in old) + "]"
-    )
+    text = ", ".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in old)
     fits = len(old) == len(shape) and all(
         not dim.HasField("dim_value") or dim.dim_value == size for dim, size in zip(old, shape, strict=True)
     )
     if not fits:
-        raise ShapeError(f"input {name!r} is {text}, it cannot be {list(shape)}")
+        raise ShapeError(f"input {name!r} is [{text}], it cannot be {list(shape)}")
     symbols = {dim.dim_param: size for dim, size in zip(old, shape, strict=True) if dim.dim_param}
     for dim, size in zip(old, shape, strict=True):
         dim.dim_value = size

@@ -35,8 +35,8 @@ def demo() -> int:
     path = data_dir() / "demo" / "example.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_example(path)
-    out.print(f"1. Made a small image classifier: {path}", markup=False)
-    out.print("2. The agent measures it here, through the same protocol as on a board:", markup=False)
+    click.echo(f"1. Made a small image classifier: {path}")
+    click.echo("2. The agent measures it here, through the same protocol as on a board:")
     model = read_model(path)
     with (
         Store(store_file()) as store,

@@ -32,7 +32,7 @@ __all__ = ["SshLink"]
 # SFTP servers take writes of 32 KiB at most (draft-ietf-secsh-filexfer-02, section 3).
 CHUNK_BYTES = 32 * 1024
 # A transfer that overran its time still needs a moment to say so before the connection is cut.
-GRACE_S = 5.0
+GRACE_S = 2.0
 
 
 class SshLink:
@@ -88,7 +88,7 @@ class SshLink:
             try:
                 _upload(files, reader, part, deadline)
                 _rename(files, part, target)
-            except (paramiko.SSHException, EOFError, OSError) as error:
+            except (paramiko.SSHException, paramiko.SFTPError, EOFError, OSError) as error:
                 failure = self._transfer_error(target, error)
                 self._discard(part)
                 raise failure from error
@@ -145,9 +145,11 @@ class SshLink:
 
     def _discard(self, part: str) -> None:
         """Remove what a failed upload left, over a fresh connection if this one is gone."""
+        # A session that timed out in the middle of an answer has lost its place in the stream.
+        self._files = None
         with contextlib.suppress(LinkError, paramiko.SSHException, EOFError, OSError):
-            if self._files is not None and self._transport.is_active():
-                self._files.remove(part)
+            if self._transport.is_active():
+                self.sftp().remove(part)
                 return
             with SshLink(
                 self._device,
@@ -160,15 +162,22 @@ class SshLink:
 
 def _upload(files: paramiko.SFTPClient, reader: IO[bytes], part: str, deadline: Deadline) -> None:
     channel = files.get_channel()
+    if channel is None:
+        raise EOFError("file transfer has ended")
     size_bytes = 0
+    channel.settimeout(max(deadline.left_s(), 0.1))
     with files.open(part, "wxb") as writer:
-        writer.set_pipelined(True)  # else every chunk waits for the answer to the one before
-        while chunk := reader.read(CHUNK_BYTES):
+        chunk = reader.read(CHUNK_BYTES)
+        while chunk:
             deadline.check("the transfer")
-            if channel is not None:
-                channel.settimeout(max(deadline.left_s(), 0.1))
+            channel.settimeout(max(deadline.left_s(), 0.1))
+            following = reader.read(CHUNK_BYTES)
+            # Pipelined, a chunk does not wait for the answer to the one before. The last one waits for all answers,
+            # because closing would drop those that came too late, and with them the reason of a failure.
+            writer.set_pipelined(bool(following))
             writer.write(chunk)
             size_bytes += len(chunk)
+            chunk = following
     arrived = files.stat(part).st_size
     if arrived != size_bytes:
         raise OSError(f"{arrived} of {size_bytes} bytes arrived")

@@ -18,7 +18,7 @@ CHUNK_BYTES = 64 * 1024
 POLL_S = 0.05
 # Paramiko closes channels a moment before it marks the session as dead.
 SETTLE_S = 1.0
-GRACE_S = 5.0
+GRACE_S = 2.0
 LOST = "the connection was lost"
 LOST_ADVICE = "the program may still run on the device; check the network, then connect again"
 

@@ -100,10 +100,10 @@ class Session:
             return self._through_program(hop.proxy_command)
         try:
             sock = socket.create_connection((hop.host, hop.port), timeout=self._timeout_s)
+            # Without it every small request waits for the acknowledgement of the one before.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except (OSError, UnicodeError) as error:
             raise self._unreachable(hop, error) from error
-        # Without it every small request waits for the acknowledgement of the one before.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
     def _through_last(self, hop: Hop) -> paramiko.Channel:
@@ -149,6 +149,8 @@ class Session:
             return LinkError(
                 f"{self._name}: {hop.place} refuses connections", "is sshd running there, and is the port right?"
             )
+        if isinstance(error, ConnectionResetError):
+            return self._hung_up(hop, error)
         return LinkError(f"{self._name}: {hop.place} cannot be reached: {_said(error)}", "check the network")
 
     def _silent(self, hop: Hop) -> LinkError:
@@ -165,6 +167,9 @@ class Session:
                 f"{self._name}: no SSH server answers through ProxyCommand {hop.proxy_command!r}: {_said(error)}",
                 "run that command by hand; it must print a line beginning with SSH-2.0",
             )
+        return self._hung_up(hop, error)
+
+    def _hung_up(self, hop: Hop, error: Exception) -> LinkError:
         return LinkError(
             f"{self._name}: {hop.place} answers, but not as an SSH server: {_said(error)}",
             "is the port right? sshd also hangs up like this when too many connections wait for a login",

@@ -34,7 +34,7 @@ def board_to_simulate(name: str) -> wire.Board:
     try:
         figures = boards.load(name)
     except boards.UnknownBoard as error:
-        raise FleetError(str(error), "see the list: edgeprof sim list") from error
+        raise FleetError(str(error), "name one of them: edgeprof devices add NAME sim:BOARD") from error
     return wire.Board(**{field.name: getattr(figures, field.name) for field in fields(wire.Board)})
 
 

@@ -65,7 +65,8 @@ def _operator_cells(row: OperatorRow) -> tuple[Cell, ...]:
         row.type,
         row.kernel,
         row.origin,
-        ";".join(row.nodes),
+        # TensorFlow's converter itself puts semicolons into names.
+        "|".join(row.nodes),
         row.median_s,
         row.share,
         row.spread,

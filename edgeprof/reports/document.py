@@ -85,7 +85,8 @@ class _Raw(msgspec.Struct):
 
 def to_document(run: Run) -> dict[str, Any]:
     """The document of a run as plain values, ready for any JSON writer."""
-    document: dict[str, Any] = msgspec.to_builtins(_document(run))
+    # Through text and back: lists instead of tuples, exactly what a reader of the file gets.
+    document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(_document(run)))
     return document
 
 
@@ -132,12 +133,15 @@ def read_documents(text: str | bytes, where: str) -> tuple[Run, ...]:
 
 def json_schema() -> bytes:
     """The JSON Schema of a document, as it stands in docs/reference/run.schema.json."""
-    schema = {
+    schema = msgspec.json.schema(Document)
+    for definition in schema["$defs"].values():
+        # Docstrings speak to those who read the code; run.md is for those who read the document.
+        definition.pop("description", None)
+    head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"The JSON document of an edgeprof run, schema {SCHEMA}",
-        **msgspec.json.schema(Document),
     }
-    return msgspec.json.format(msgspec.json.encode(schema, order="deterministic"), indent=2) + b"\n"
+    return msgspec.json.format(msgspec.json.encode({**head, **schema}, order="deterministic"), indent=2) + b"\n"
 
 
 def _document(run: Run) -> Document:

@@ -82,8 +82,9 @@ def _time_unit(seconds: float) -> tuple[float, str]:
 
 
 def _digits(number: float, digits: int = DIGITS) -> int:
-    """Decimal places that show a number with so many digits."""
-    return max(0, digits - 1 - (math.floor(math.log10(abs(number))) if number else 0))
+    """Decimal places that show a number with so many digits, once it is rounded to them."""
+    exponent = int(f"{number:.{digits - 1}e}".partition("e")[2])
+    return max(0, digits - 1 - exponent)
 
 
 def _places(uncertainty: float) -> int:

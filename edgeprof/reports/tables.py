@@ -20,6 +20,8 @@ __all__ = ["ListedRun", "render_comparison", "render_differences", "render_list"
 
 CONCLUSION_STYLES = {"faster": "bold green", "slower": "bold red"}
 HIGHEST_RANKS = 3
+# The normal approximation of the test is not good enough to tell smaller ones apart.
+SMALLEST_P = 0.0001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ def render_comparison(a: StoredRun, b: StoredRun, comparison: Comparison) -> Ren
     style = CONCLUSION_STYLES.get(comparison.conclusion, "bold yellow")
     grid.add_row("B against A", Text(plain(comparison.text), style=style))
     grid.add_row("Ratio B / A", _ratio(comparison))
-    grid.add_row("Mann-Whitney", f"p = {comparison.p_value:.3g}, comparing {comparison.p_unit}")
+    grid.add_row("Mann-Whitney", f"{_p_value(comparison.p_value)}, comparing {comparison.p_unit}")
     if comparison.smallest_effect is not None:
         grid.add_row("Resolution", f"a change of {comparison.smallest_effect:.2%} would have shown, four times in five")
     for warning in comparison.warnings:
@@ -99,6 +101,10 @@ def _ratio(comparison: Comparison) -> str:
         return f"{comparison.ratio:.3f}"
     bounds = f"{comparison.ratio_low:.3f} to {comparison.ratio_high:.3f}"
     return f"{comparison.ratio:.3f}, {comparison.confidence:.0%} interval {bounds}"
+
+
+def _p_value(p: float) -> str:
+    return f"p = {p:.2g}" if p >= SMALLEST_P else f"p < {SMALLEST_P}"
 
 
 def _grid() -> Table:

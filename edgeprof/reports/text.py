@@ -11,7 +11,6 @@ from typing import Literal
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -35,7 +34,7 @@ DIGEST_LENGTH = 12
 LABEL_WIDTH = 16
 # From this width on the operator table also shows work and shapes.
 WIDE = 110
-BAR_WIDTH, TYPE_WIDTH, OUTPUT_WIDTH = 8, 14, 14
+BAR_WIDTH, TYPE_WIDTH, OUTPUT_WIDTH = 8, 17, 14
 Column = tuple[str, int, Literal["left", "right"]]
 COLUMNS: tuple[Column, ...] = (
     ("Type", TYPE_WIDTH, "left"),
@@ -78,7 +77,7 @@ def _head(run: Run) -> Table:
     grid.add_row("Model", _plain(f"{model.name}  ({model.format}, {size(n_bytes)}, {model.digest[:DIGEST_LENGTH]})"))
     grid.add_row("Device", _plain(f"{run.device}: " + ", ".join(part for part in parts if part)))
     grid.add_row("Runtime", _plain(f"{profile.job.runtime} {profile.runtime_version}, Python {profile.python}"))
-    in_force = ", ".join(f"{key} {choice}" for key, choice in sorted(profile.in_force.items()))
+    in_force = ", ".join(f"{key}={choice}" for key, choice in sorted(profile.in_force.items()))
     grid.add_row("In force", _plain(in_force or "the runtime does not tell"))
     grid.add_row("Inputs", _plain(", ".join(f"{t.name} {t.dtype} {shape(t.shape)}" for t in profile.inputs)))
     grid.add_row("Origin", _origin(profile.origin))
@@ -164,8 +163,8 @@ def _verdict(run: Run, verdict: Verdict) -> Table:
     level = Text(verdict.level.upper(), style=LEVEL_STYLES.get(verdict.level, "bold red"))
     grid.add_row("Verdict", level)
     for reason in verdict.reasons:
-        grid.add_row("", _plain(f"- {reason.what}"))
-        grid.add_row("", Padding(Text(f"-> {plain(reason.do)}", style="cyan"), (0, 0, 0, 2)))
+        grid.add_row("", _point("-", _plain(reason.what)))
+        grid.add_row("", _point("  ->", Text(plain(reason.do), style="cyan")))
     if verdict.unreadable:
         grid.add_row("Not readable", _plain("; ".join(verdict.unreadable)))
     for note in (*verdict.notes, *run.profile.notes, *run.notes):
@@ -273,6 +272,15 @@ def _grid() -> Table:
     grid.add_column(width=LABEL_WIDTH, style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     return grid
+
+
+def _point(mark: str, text: Text) -> Table:
+    """Text whose further lines stand under its first."""
+    point = Table.grid(padding=(0, 1, 0, 0))
+    point.add_column(width=len(mark), no_wrap=True)
+    point.add_column(overflow="fold")
+    point.add_row(mark, text)
+    return point
 
 
 def _plural(n: int, noun: str) -> str:

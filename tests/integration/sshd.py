@@ -164,15 +164,21 @@ class Sshd:
             _kill(pid, signal.SIGKILL)
 
     def freeze_connections(self) -> None:
-        for pid in self.connections():
+        for pid in self._innermost():
             _kill(pid, signal.SIGSTOP)
 
     def thaw_connections(self) -> None:
-        for pid in self.connections():
+        for pid in self._innermost():
             _kill(pid, signal.SIGCONT)
 
+    def _innermost(self) -> list[int]:
+        """The processes that carry data; a monitor that was stopped does not take up its work again."""
+        return [pid for pid in self.connections() if not _descendants(pid, "sshd")]
+
     def _config(self) -> str:
+        # sshd takes the first value it meets for a key, so a test's own options go on top.
         lines = [
+            *self._options,
             f"Port {self.port}",
             "ListenAddress 127.0.0.1",
             f"HostKey {self.host_key}",
@@ -186,10 +192,9 @@ class Sshd:
             "PermitRootLogin yes",
             f"SetEnv HOME={self.home}",
             f"Subsystem sftp {SFTP_SERVER if self._external_sftp else 'internal-sftp'}",
-            *self._options,
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
         ]
-        if not any(line.startswith("PasswordAuthentication") for line in self._options):
-            lines += ["PasswordAuthentication no", "KbdInteractiveAuthentication no"]
         if self._force_command:
             lines.append(f"ForceCommand {self._force_command}")
         return "\n".join(lines) + "\n"

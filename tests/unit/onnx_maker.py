@@ -72,6 +72,28 @@ def two_layers(path: Path) -> Path:
     return path
 
 
+def residual_network() -> onnx.ModelProto:
+    """A convolution, then `residual_block` on what it makes, with 32 channels so that every layout has whole blocks."""
+    kinds = ("Conv", "Conv", "BatchNormalization", "Relu", "Conv", "Add", "Relu")
+    wiring = (
+        (["x", "w0"], "r"),
+        (["r", "w1"], "a"),
+        (["a", "scale", "shift", "mean", "variance"], "b"),
+        (["b"], "c"),
+        (["c", "w2"], "d"),
+        (["d", "r"], "e"),
+        (["e"], "y"),
+    )
+    nodes = [
+        helper.make_node(kind, sources, [target], name=f"n{i}", **({"pads": [1, 1, 1, 1]} if kind == "Conv" else {}))
+        for i, (kind, (sources, target)) in enumerate(zip(kinds, wiring, strict=True))
+    ]
+    constants = {f"w{i}": weights(32, 32, 3, 3, seed=i) for i in range(3)}
+    constants |= {name: weights(32, seed=5) for name in ("scale", "shift", "mean")}
+    constants["variance"] = np.ones(32, np.float32)
+    return model(nodes, {"x": [1, 32, 16, 16]}, {"y": [1, 32, 16, 16]}, constants)
+
+
 def quantized_convolution() -> onnx.ModelProto:
     """A convolution in QDQ form: every tensor passes through QuantizeLinear and DequantizeLinear."""
     nodes = [

@@ -37,9 +37,9 @@ def test_the_example_says_that_it_is_invented() -> None:
 
 
 def test_an_unknown_board_names_those_that_look_like_it() -> None:
-    with pytest.raises(boards.UnknownBoard, match="no board 'exmaple'; did you mean example"):
+    with pytest.raises(boards.UnknownBoard, match=r"no board 'exmaple'; did you mean example"):
         boards.load("exmaple")
-    with pytest.raises(boards.UnknownBoard, match="known: .*example"):
+    with pytest.raises(boards.UnknownBoard, match=r"known: .*example"):
         boards.load("zzz")
 
 

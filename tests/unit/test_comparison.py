@@ -15,6 +15,7 @@ from scipy import stats
 
 from device_agents.wire import MachineInfo, Profile
 from edgeprof.comparison import Comparison, Difference, compare, mann_whitney, why
+from edgeprof.differences import KINDS
 from edgeprof.errors import MeasurementError
 from tests.unit.profiles import CLOCKS, latencies, make_profile, make_run
 
@@ -310,9 +311,7 @@ def test_other_programs_and_pressure_are_compared_as_shares() -> None:
 
 
 def test_the_page_about_measuring_explains_every_cause_in_the_order_of_the_ranking() -> None:
-    from edgeprof.differences import KINDS
-
-    page = MEASURING.read_text()
+    page = MEASURING.read_text(encoding="utf-8")
 
     places = [page.index(kind.because) for kind in KINDS]
     assert places == sorted(places)

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -47,27 +47,37 @@ def recorded_events(name: str, models_dir: Path) -> tuple[ModelFile, OperatorPas
 # --- ONNX Runtime --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_a_residual_block_becomes_two_fused_convolutions(tmp_path: Path, named: bool) -> None:
-    path = onnx_maker.save(onnx_maker.residual_block(named), tmp_path / "block.onnx")
+def test_a_residual_sum_and_the_activations_are_in_the_groups_of_their_convolutions(tmp_path: Path) -> None:
+    path = onnx_maker.save(onnx_maker.residual_network(), tmp_path / "network.onnx")
 
     operators, notes = map_operators(read_model(path), record(path, tmp_path))
 
-    groups = [operator.node_types for operator in operators if operator.origin == "fused"]
-    assert groups == [("Conv", "BatchNormalization", "Relu"), ("Conv", "Add", "Relu")]
-    assert set(origins(operators)) <= {"fused", "layout"}
-    assert macs(operators) == 2 * 8 * 16 * 16 * 72
+    groups = [operator.node_types for operator in operators if operator.origin != "layout"]
+    assert groups == [("Conv",), ("Conv", "BatchNormalization", "Relu"), ("Conv", "Add", "Relu")]
+    assert macs(operators) == 3 * 32 * 16 * 16 * 32 * 9
     assert notes == ()
 
 
 def test_bytes_of_a_fused_group_are_those_that_cross_its_border(tmp_path: Path) -> None:
-    path = onnx_maker.save(onnx_maker.residual_block(), tmp_path / "block.onnx")
+    path = onnx_maker.save(onnx_maker.residual_network(), tmp_path / "network.onnx")
 
     operators, _ = map_operators(read_model(path), record(path, tmp_path))
 
-    second = [operator for operator in operators if operator.origin == "fused"][1]
-    image, kernel = 8 * 16 * 16 * 4, 8 * 8 * 9 * 4
-    assert second.moved_bytes == 3 * image + kernel  # the convolution's input, the residual, the result, the weights
+    last = next(operator for operator in operators if "Add" in operator.node_types)
+    image, kernel = 32 * 16 * 16 * 4, 32 * 32 * 9 * 4
+    assert last.moved_bytes == 3 * image + kernel  # the convolution's input, the residual, the result, the weights
+
+
+def test_unnamed_nodes_are_found_through_the_executed_graph(tmp_path: Path) -> None:
+    path = onnx_maker.save(onnx_maker.residual_block(named=False), tmp_path / "block.onnx")
+
+    operators, notes = map_operators(read_model(path), record(path, tmp_path))
+
+    assert {node for operator in operators for node in operator.nodes} == {
+        "Conv_0", "BatchNormalization_1", "Relu_2", "Conv_3", "Add_4", "Relu_5"
+    }  # fmt: skip
+    assert origins(operators)["unmapped"] == 0
+    assert notes == ()
 
 
 def test_without_the_layout_rewriter_fusion_is_seen_as_well(tmp_path: Path) -> None:
@@ -255,7 +265,7 @@ def every_alignment(scores: list[list[float | None]], skipped: list[float]) -> d
     found: dict[frozenset[tuple[int, int]], float] = {}
     for size in range(min(len(scores), len(skipped)) + 1):
         for chosen in combinations(cells, size):
-            if all(a[0] < b[0] and a[1] < b[1] for a, b in zip(chosen, chosen[1:], strict=False)):
+            if all(a[0] < b[0] and a[1] < b[1] for a, b in pairwise(chosen)):
                 gained = sum(scores[i][j] or 0.0 for i, j in chosen)
                 paid = sum(cost for j, cost in enumerate(skipped) if j not in {column for _, column in chosen})
                 found[frozenset(chosen)] = gained - paid

@@ -1,0 +1,92 @@
+"""TensorFlow Lite as tflite-runtime 2.14, or as the C library where that is found or named."""
+
+from importlib.util import find_spec
+from typing import Optional, Union
+
+from device_agents.machine import Machine
+from device_agents.runtimes import RuntimeRefusal, distribution_version
+from device_agents.runtimes.options import require_file, require_options
+from device_agents.runtimes.tflite_c import ENVIRONMENT, LIBRARY, CLibrarySession, find_library, load_library
+from device_agents.runtimes.tflite_file import require_whole
+from device_agents.runtimes.tflite_interpreter import InterpreterSession
+from device_agents.runtimes.vtable_profiler import VtableProfiler
+from device_agents.wire import Job, RuntimeInfo
+
+NAME = "tflite"
+MISSING = (
+    "neither tflite-runtime (pip install 'tflite-runtime==2.14.0' 'numpy<2', Python 3.11 at most) nor "
+    f"{LIBRARY} ({ENVIRONMENT}=path, or pip install pymicro-wakeword) is there"
+)
+
+
+def version() -> RuntimeInfo:
+    """The C library is asked itself, where there is no tflite-runtime: nothing else knows its version."""
+    if find_spec("tflite_runtime") is not None:
+        return RuntimeInfo(NAME, distribution_version("tflite-runtime", "tflite-runtime-nightly"))
+    path = find_library()
+    if path is None:
+        return RuntimeInfo(NAME, None, MISSING)
+    try:
+        return RuntimeInfo(NAME, load_library(path).TfLiteVersion().decode())
+    except RuntimeRefusal as refusal:
+        return RuntimeInfo(NAME, None, str(refusal))
+
+
+def open_session(
+    job: Job, model_path: str, machine: Machine, profiled: bool
+) -> Union[InterpreterSession, CLibrarySession]:
+    """Open the model; the C library is used if it was named, or if there is no tflite-runtime.
+
+    Raises:
+        RuntimeRefusal: the options, the model or the device do not allow it.
+    """
+    require_options(job.options, NAME, ("xnnpack", "delegate", "delegate_options", "library"))
+    require_file(model_path, job.model.name, "model-invalid")
+    if job.options.library:
+        require_file(job.options.library, "library", "bad-option")
+    if job.options.delegate:
+        require_file(job.options.delegate, "delegate", "delegate-failed")
+    require_whole(model_path, job.model.name)
+    if job.options.library or find_spec("tflite_runtime") is None:
+        return _open_c_library(find_library(job.options.library), job, model_path, machine, profiled)
+    return _open_interpreter(job, model_path, machine, profiled)
+
+
+def _open_c_library(
+    path: Optional[str], job: Job, model_path: str, machine: Machine, profiled: bool
+) -> CLibrarySession:
+    if path is None:
+        raise RuntimeRefusal("runtime-missing", MISSING, "see `edgeprof devices doctor`")
+    if job.options.delegate:
+        raise RuntimeRefusal(
+            "bad-option",
+            "the TFLite C library cannot load an external delegate",
+            "use tflite-runtime 2.14 (leave --library out), or --runtime litert",
+        )
+    return CLibrarySession(path, job, model_path, machine, profiled)
+
+
+def _open_interpreter(job: Job, model_path: str, machine: Machine, profiled: bool) -> InterpreterSession:
+    start = machine.now()
+    try:
+        from tflite_runtime import _pywrap_tensorflow_interpreter_wrapper as wrapper
+        from tflite_runtime import interpreter
+    except (ImportError, AttributeError) as error:
+        # With numpy 2 the wrapper fails with AttributeError: _ARRAY_API not found.
+        raise RuntimeRefusal(
+            "runtime-missing",
+            f"tflite-runtime cannot be imported: {error}",
+            "it needs numpy below 2: pip install 'numpy<2' in its own environment",
+        ) from error
+    import_s = machine.now() - start
+    found = distribution_version("tflite-runtime", "tflite-runtime-nightly") or "unknown"
+    return InterpreterSession(
+        interpreter,
+        (found, "tflite_runtime.Interpreter"),
+        import_s,
+        job,
+        model_path,
+        machine,
+        VtableProfiler() if profiled else None,
+        wrapper.__file__,
+    )
