@@ -187,10 +187,10 @@ class Agent:
             self._finish(task, Refused("internal", f"the worker sent garbage: {error}"))
             return
         for line in lines:
-            message = json.loads(line)
-            if message["reply"] == "progress":
+            message = _message(line)
+            if message is not None and message["reply"] == "progress":
                 self._send(task.request_id, "progress", message["body"])
-            else:
+            elif message is not None:
                 task.result = message
         if is_readable and task.lines.is_at_end:
             self._end_pass(task)
@@ -325,6 +325,15 @@ class Task:
 def _close_quietly(stream: Any) -> None:
     with contextlib.suppress(OSError):
         stream.close()  # a worker that died early leaves unwritten bytes behind
+
+
+def _message(line: bytes) -> Optional[Dict[str, Any]]:
+    """What a worker says; None for what something else prints before the worker has claimed its output."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) and "reply" in message else None
 
 
 def _crash(code: int, tail: str) -> Refused:

@@ -59,6 +59,7 @@ except Exception:
     said["error"] = str(sys.exc_info()[1])
 print("edgeprof-probe " + json.dumps(said))
 """
+HELLO_MARK = b'{"id":0,"reply":"hello"'
 # What a login shell may print before our program says its first line.
 MAX_BANNER_LINES = 1000
 
@@ -162,9 +163,10 @@ class Agent:
 
     def _read_probe(self, process: Process) -> _Probe:
         for line in self._lines(process):
-            if line.startswith(PROBE_MARK):
+            _, mark, said = line.partition(PROBE_MARK)  # a banner may end without a line end
+            if mark:
                 try:
-                    return msgspec.json.decode(line[len(PROBE_MARK) :], type=_Probe)
+                    return msgspec.json.decode(said, type=_Probe)
                 except msgspec.DecodeError as error:
                     raise ProtocolError(f"{self._name}: the probe answered garbage: {error}") from error
         raise self._no_start(process)
@@ -217,11 +219,9 @@ class Agent:
 
     def _read_hello(self, process: Process) -> wire.Hello:
         for line in self._lines(process):
-            try:
-                envelope = msgspec.json.decode(line, type=_Envelope)
-            except msgspec.DecodeError:
-                continue  # a login banner
-            if envelope.reply == "hello":
+            start = line.find(HELLO_MARK)  # what stands before it is a login banner
+            if start >= 0:
+                envelope = self._envelope(line[start:])
                 hello: wire.Hello = self._decode(envelope)
                 if hello.protocol != wire.PROTOCOL:
                     raise ProtocolError(
@@ -308,8 +308,17 @@ class Agent:
     def _send(self, request: str, body: Any) -> int:
         self._next_id += 1
         line = wire.encode(wire.Request(self._next_id, request, body))
-        self._running().write(line, self._deadlines.answer_s)
+        process = self._running()
+        try:
+            process.write(line, self._deadlines.answer_s)
+        except LinkError as error:
+            raise self._lost(process, str(error)) from error
         return self._next_id
+
+    def _lost(self, process: Process, why: str) -> AgentLost:
+        tail = process.stderr_tail().strip().splitlines()
+        said = f"; it said: {tail[-1]}" if tail else ""
+        return AgentLost(f"{self._name}: the agent is gone: {why}{said}", "is the device up? then try again")
 
     def _next_reply(self, until: float) -> _Envelope:
         """The next envelope; while there is none, ask every few seconds whether the agent is still there."""
@@ -326,14 +335,16 @@ class Agent:
                 self._send("ping", wire.Nothing())
                 continue
             except LinkError as error:
-                raise AgentLost(f"{self._name}: the link to the agent broke: {error}", error.advice) from error
+                raise self._lost(process, str(error)) from error
             if line is None:
-                tail = process.stderr_tail().strip().splitlines()
-                raise AgentLost(f"{self._name}: the agent ended" + (f": {tail[-1]}" if tail else ""), "try again")
-            try:
-                return msgspec.json.decode(line, type=_Envelope)
-            except msgspec.DecodeError as error:
-                raise ProtocolError(f"{self._name}: the agent sent garbage: {line[:80]!r}") from error
+                raise self._lost(process, "it ended")
+            return self._envelope(line)
+
+    def _envelope(self, line: bytes) -> _Envelope:
+        try:
+            return msgspec.json.decode(line, type=_Envelope)
+        except msgspec.DecodeError as error:
+            raise ProtocolError(f"{self._name}: the agent sent garbage: {line[:80]!r}") from error
 
     def _decode(self, envelope: _Envelope) -> Any:
         kind = wire.REPLIES.get(envelope.reply)

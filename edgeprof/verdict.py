@@ -17,7 +17,17 @@ from edgeprof.errors import MeasurementError
 from edgeprof.statistics import MIN_ROUNDS, Summary, summarise
 from edgeprof.throttling import clock_notes, throttle_reasons
 
-__all__ = ["LEVELS", "Reason", "Verdict", "judge", "mann_kendall", "other_busy_share", "stolen_share"]
+__all__ = [
+    "LEVELS",
+    "Reason",
+    "Verdict",
+    "conditions",
+    "judge",
+    "mann_kendall",
+    "other_busy_share",
+    "stolen_share",
+    "unreadable",
+]
 
 INVALID, THROTTLED, GATE_TIMEOUT, DRIFTING = "invalid", "throttled", "gate-timeout", "drifting"
 NOISY, STEADY_UNVERIFIED, TRUSTED = "noisy", "steady-unverified", "trusted"
@@ -255,13 +265,13 @@ def _disturbed(profile: Profile) -> Iterator[Reason]:
     if stolen is not None and stolen > BUSY_LIMIT:
         yield Reason(
             level=NOISY,
-            what=f"the hypervisor gave {stolen:.0%} of the CPU time to other machines (limit {BUSY_LIMIT:.0%})",
+            what=f"the hypervisor gave {stolen:.1%} of the CPU time to other machines (limit {BUSY_LIMIT:.0%})",
             do="measure on a machine of your own, or when its neighbours are quiet",
         )
     if other is not None and other > BUSY_LIMIT:
         yield Reason(
             level=NOISY,
-            what=f"other programs used {other:.0%} of the device's CPU time during the rounds (limit {BUSY_LIMIT:.0%})",
+            what=f"other programs used {other:.1%} of the device's CPU time during the rounds (limit {BUSY_LIMIT:.0%})",
             do="stop them: `top` on the device shows which they are",
         )
 
@@ -359,7 +369,12 @@ def unreadable(profile: Profile) -> dict[str, str]:
     }
     if "Raspberry Pi" in (profile.machine.model or ""):
         readable["throttle bits"] = any(c.throttled is not None for c in seen)
-    missing = {what: reasons.get(what, "the device did not tell") for what, known in readable.items() if not known}
+    usual = {"power source": "the kernel knows of no power supply"}
+    missing = {
+        what: reasons.get(what, usual.get(what, "the device did not tell"))
+        for what, known in readable.items()
+        if not known
+    }
     return missing | {what: why for what, why in reasons.items() if what not in readable}
 
 

@@ -15,6 +15,7 @@ KNOWN_SKIPS = (
     r"tflite-runtime has no wheel for Python 3\.1[2-9]",
     r"no Python 3\.8 on this machine",
     r"no Python 3\.9 on this machine",
+    r"needs root",
 )
 
 
@@ -43,5 +44,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _unknown_skips(reporter: pytest.TerminalReporter) -> list[str]:
-    reasons = [f"{r.nodeid}: {r.longrepr[2]}" for r in reporter.stats.get("skipped", []) if isinstance(r.longrepr, tuple)]
+    reasons = [
+        f"{r.nodeid}: {r.longrepr[2]}" for r in reporter.stats.get("skipped", []) if isinstance(r.longrepr, tuple)
+    ]
     return [line for line in reasons if not any(re.search(known, line) for known in KNOWN_SKIPS)]

@@ -8,7 +8,7 @@ from typing import Dict, List, Sequence, Tuple
 
 from device_agents.machine import Machine
 from device_agents.runtimes import Recorded, RuntimeRefusal
-from device_agents.runtimes.options import require_file, require_options
+from device_agents.runtimes.options import require_options
 from device_agents.runtimes.simulated_machine import SimulatedMachine
 from device_agents.runtimes.tensors import concrete_shapes, require_sizes
 from device_agents.wire import Job, Kernel, RuntimeInfo, TensorInfo, Work
@@ -41,7 +41,6 @@ def open_session(job: Job, model_path: str, machine: Machine, profiled: bool) ->
         raise RuntimeRefusal(
             "bad-option", "a simulation needs the work of every operator, and this job has none", "use -d sim:BOARD"
         )
-    require_file(model_path, job.model.name, "model-invalid")
     wrong = [cpu for cpu in job.options.affinity if not 0 <= cpu < job.board.cores]
     if wrong:
         raise RuntimeRefusal("bad-option", f"{job.board.name} has no CPU {wrong[0]}", f"it has {job.board.cores}")

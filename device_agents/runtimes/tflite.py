@@ -17,11 +17,15 @@ MISSING = (
     "neither tflite-runtime (pip install 'tflite-runtime==2.14.0' 'numpy<2', Python 3.11 at most) nor "
     f"{LIBRARY} ({ENVIRONMENT}=path, or pip install pymicro-wakeword) is there"
 )
+# Its metadata does not say so: the wheel was built against numpy 1 and fails to import with numpy 2.
+NUMPY_TOO_NEW = "it needs numpy below 2: pip install 'numpy<2' in an environment of its own"
 
 
 def version() -> RuntimeInfo:
     """The C library is asked itself, where there is no tflite-runtime: nothing else knows its version."""
     if find_spec("tflite_runtime") is not None:
+        if int((distribution_version("numpy") or "0").split(".")[0]) >= 2:
+            return RuntimeInfo(NAME, None, f"tflite-runtime is there, but {NUMPY_TOO_NEW}")
         return RuntimeInfo(NAME, distribution_version("tflite-runtime", "tflite-runtime-nightly"))
     path = find_library()
     if path is None:
@@ -76,7 +80,7 @@ def _open_interpreter(job: Job, model_path: str, machine: Machine, profiled: boo
         raise RuntimeRefusal(
             "runtime-missing",
             f"tflite-runtime cannot be imported: {error}",
-            "it needs numpy below 2: pip install 'numpy<2' in its own environment",
+            NUMPY_TOO_NEW,
         ) from error
     import_s = machine.now() - start
     found = distribution_version("tflite-runtime", "tflite-runtime-nightly") or "unknown"

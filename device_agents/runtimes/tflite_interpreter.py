@@ -98,7 +98,8 @@ class InterpreterSession:
 
     def _load_delegate(self, path: str) -> Any:
         try:
-            ctypes.CDLL(path)  # load_delegate prints a second error, from its destructor, if this fails inside it
+            # Looked up here first: failing inside load_delegate makes its destructor fail as well, and print that.
+            ctypes.CDLL(path).tflite_plugin_create_delegate  # noqa: B018
             return self._module.load_delegate(path, dict(self._job.options.delegate_options))
         except Exception as error:
             raise RuntimeRefusal(

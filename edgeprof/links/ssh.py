@@ -56,8 +56,7 @@ class SshLink:
     def __enter__(self) -> Self:
         hops = hops_to(self._device, self._config_path)
         known = KnownHosts(self._own_known_hosts, dict.fromkeys(path for hop in hops for path in hop.known_hosts))
-        timeout_s = self._device.connect_timeout_s
-        self._session = connect(self._device.name, hops, known, self._credentials, timeout_s)
+        self._session = connect(self._device, hops, known, self._credentials)
         return self
 
     def __exit__(self, *exc: object) -> None:

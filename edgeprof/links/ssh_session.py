@@ -14,6 +14,7 @@ from typing import Self
 import paramiko
 
 from edgeprof.errors import AuthenticationFailed, LinkError
+from edgeprof.fleet import Device
 from edgeprof.links.host_keys import HostKey, KnownHosts
 from edgeprof.links.ssh_config import Hop
 from edgeprof.links.ssh_keys import Credentials
@@ -26,9 +27,10 @@ LOG = "edgeprof.links.paramiko"
 class Session:
     """A chain of SSH sessions, each carried by the one before it; `transport` is the last."""
 
-    def __init__(self, name: str, timeout_s: float) -> None:
-        self._name = name
-        self._timeout_s = timeout_s
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._name = device.name
+        self._timeout_s = device.connect_timeout_s
         self._transports: list[paramiko.Transport] = []
         self._proxies: list[subprocess.Popen[bytes]] = []
 
@@ -62,8 +64,8 @@ class Session:
             raise self._no_ssh(hop, error) from error
         return HostKey(host=hop.known_as, type=key.get_name(), blob=key.asbytes())
 
-    def log_in(self, hop: Hop, credentials: Credentials) -> None:
-        """Log in to the hop reached last.
+    def log_in(self, hop: Hop, credentials: Credentials, *, is_device: bool) -> None:
+        """Log in to the hop reached last, which is the device itself or a jump host.
 
         Raises:
             AuthenticationFailed: it is the right host, but it does not let us in.
@@ -79,7 +81,9 @@ class Session:
         if tried is not None:
             raise AuthenticationFailed(
                 f"{self._name}: {hop.place} does not let {hop.user} in; {tried}",
-                f"give it your key: edgeprof devices add {self._name} ssh://{hop.user}@{hop.place} --install-key",
+                f"give it your key: edgeprof devices add {self._name} {self._device.address} --install-key"
+                if is_device
+                else f"give this jump host your key: ssh-copy-id -p {hop.port} {hop.user}@{hop.host}",
             )
 
     def close(self) -> None:
@@ -176,36 +180,36 @@ class Session:
         )
 
 
-def connect(name: str, hops: Sequence[Hop], known: KnownHosts, credentials: Credentials, timeout_s: float) -> Session:
+def connect(device: Device, hops: Sequence[Hop], known: KnownHosts, credentials: Credentials) -> Session:
     """Log in to every hop in turn, each only after its host key was found to be trusted.
 
     Raises:
         LinkError: or one of its kinds, naming the hop.
     """
     with contextlib.ExitStack() as stack:
-        session = stack.enter_context(Session(name, timeout_s))
+        session = stack.enter_context(Session(device))
         for hop in hops:
-            known.check(session.reach(hop, known.types(hop.known_as)), name)
-            session.log_in(hop, credentials)
+            known.check(session.reach(hop, known.types(hop.known_as)), device.name)
+            session.log_in(hop, credentials, is_device=hop is hops[-1])
         stack.pop_all()
         return session
 
 
 def first_untrusted(
-    name: str, hops: Sequence[Hop], known: KnownHosts, credentials: Credentials, timeout_s: float
+    device: Device, hops: Sequence[Hop], known: KnownHosts, credentials: Credentials
 ) -> tuple[HostKey, bool]:
     """The first key on the way that nobody has trusted yet, and False; or the device's own key, and True.
 
     Raises:
         LinkError: a hop cannot be reached, or shows another key than the trusted one.
     """
-    with Session(name, timeout_s) as session:
+    with Session(device) as session:
         for hop in hops:
             key = session.reach(hop, known.types(hop.known_as))
             if not known.is_trusted(key):
                 return key, False
             if hop is not hops[-1]:
-                session.log_in(hop, credentials)
+                session.log_in(hop, credentials, is_device=False)
         return key, True
 
 

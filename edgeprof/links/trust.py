@@ -43,8 +43,7 @@ class FirstContact:
             ChangedHostKey: a hop shows another key than the trusted one.
             LinkError: a hop cannot be reached.
         """
-        device = self._device
-        key, is_trusted = first_untrusted(device.name, self.hops, self._known, Keys(), device.connect_timeout_s)
+        key, is_trusted = first_untrusted(self._device, self.hops, self._known, Keys())
         return Offered(key=key, is_trusted=is_trusted)
 
     def trust(self, key: HostKey) -> None:

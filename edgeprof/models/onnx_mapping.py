@@ -323,7 +323,7 @@ def _notes(
         yield f"{len(unmapped)} kernels could not be mapped to nodes of the file: {listed(unmapped)}"
     bodies = [kernel.name for kernel in kernels if kernel.type in CONTROL_FLOW]
     if bodies:
-        yield f"the time of control flow contains the time of the nodes inside it: {listed(bodies)}"
+        yield f"the time of control flow is what it spent outside the nodes inside it: {listed(bodies)}"
     repeated = [name for name, n in Counter(node for op in operators for node in op.nodes).items() if n > 1]
     if repeated:
         yield f"{len(repeated)} nodes were run by more than one kernel: {listed(repeated)}"

@@ -136,6 +136,18 @@ class Sshd:
             f"  UserKnownHostsFile {self.known_hosts}\n  GlobalKnownHostsFile none\n"
         )
 
+    @property
+    def address(self) -> str:
+        """As a person would type it."""
+        return f"ssh://{self.user}@127.0.0.1:{self.port}"
+
+    def client_environment(self) -> dict[str, str]:
+        """Variables under which the command line finds this sshd's keys in a home of its own."""
+        client = self.folder / "client"
+        (client / ".ssh").mkdir(parents=True, exist_ok=True)
+        (client / ".ssh" / "config").write_text(self.user_config())
+        return {"HOME": str(client), "SSH_AUTH_SOCK": ""}
+
     def device(self, *, port: int | None = None, timeout_s: float = 5.0, name: str = "board") -> Device:
         return Device(name=name, address=f"ssh://127.0.0.1:{port or self.port}", connect_timeout_s=timeout_s)
 
@@ -164,16 +176,13 @@ class Sshd:
             _kill(pid, signal.SIGKILL)
 
     def freeze_connections(self) -> None:
-        for pid in self._innermost():
+        """A program that was started a moment ago may still bear sshd's name: let it say something first."""
+        for pid in self.connections():
             _kill(pid, signal.SIGSTOP)
 
     def thaw_connections(self) -> None:
-        for pid in self._innermost():
+        for pid in self.connections():
             _kill(pid, signal.SIGCONT)
-
-    def _innermost(self) -> list[int]:
-        """The processes that carry data; a monitor that was stopped does not take up its work again."""
-        return [pid for pid in self.connections() if not _descendants(pid, "sshd")]
 
     def _config(self) -> str:
         # sshd takes the first value it meets for a key, so a test's own options go on top.

@@ -202,7 +202,7 @@ def test_a_worker_does_not_outlive_a_killed_agent(models_dir: Path) -> None:
         os.kill(pid, signal.SIGKILL)
 
         until(lambda: not workers(), "the worker is gone")
-        with pytest.raises(AgentLost, match="the agent ended"):
+        with pytest.raises(AgentLost, match="the agent is gone"):
             agent.conditions()
 
 

@@ -351,7 +351,7 @@ def test_other_programs_during_the_rounds_are_noisy_beyond_a_tenth_of_the_cpus()
 
     assert other_busy_share(loud) == pytest.approx(0.25)
     assert judge(loud).level == "noisy"
-    assert "other programs used 25%" in whats(judge(loud))
+    assert "other programs used 25.0%" in whats(judge(loud))
     assert judge(quiet).level == "trusted"
 
 
@@ -360,7 +360,7 @@ def test_stolen_time_is_noisy_and_not_blamed_on_programs_of_the_device() -> None
 
     assert stolen_share(profile) == pytest.approx(0.25)
     assert other_busy_share(profile) == pytest.approx(0, abs=1e-9)
-    assert "hypervisor gave 25%" in whats(judge(profile))
+    assert "hypervisor gave 25.0%" in whats(judge(profile))
 
 
 def test_unknown_cpu_times_are_listed_and_never_taken_for_zero() -> None:
