@@ -252,14 +252,17 @@ class Task:
         self._pass_began = time.monotonic()
         if self._model_path is None:
             self._model_path = self._stack.enter_context(files.staged(self.job.model)) if self.job.model.files else ""
-        self._errors = self._pass_stack.enter_context(tempfile.TemporaryFile(dir=files.folder("jobs")))
+        # Whatever the runtime writes to its temporary folder goes with it, however the worker ends.
+        scratch = self._pass_stack.enter_context(tempfile.TemporaryDirectory(dir=files.folder("jobs")))
+        self._errors = self._pass_stack.enter_context(open(os.path.join(scratch, "stderr"), "w+b"))  # noqa: SIM115
         self._worker = subprocess.Popen(
             [sys.executable, sys.argv[0], "worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             start_new_session=True,
-            cwd=files.folder("jobs"),
+            cwd=scratch,
+            env={**os.environ, "TMPDIR": scratch},
         )
         orders, answers = self._worker.stdin, self._worker.stdout
         if orders is None or answers is None:

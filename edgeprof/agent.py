@@ -154,7 +154,7 @@ class Agent:
             have, need = ".".join(map(str, probe.python)), ".".join(map(str, OLDEST_PYTHON))
             raise NoPython(
                 f"{self._name}: {self._python} is Python {have}, the agent needs {need} or newer",
-                f"install a newer Python there and name it: edgeprof devices add {self._name} ... --python /path/python3",
+                f"install a newer one there and name it: edgeprof devices add {self._name} ... --python /path/python3",
             )
         if probe.error is not None:
             kind = NoSpace if "space" in probe.error.lower() else AgentError

@@ -154,7 +154,7 @@ def _dimensions(name: str, text: str) -> tuple[int, ...]:
 
 
 def _cpus(text: str) -> tuple[int, ...]:
-    """ "0,2-3" as (0, 2, 3)."""
+    """Read a list such as 0,2-3 into (0, 2, 3)."""
     cpus: list[int] = []
     try:
         for part in filter(None, text.split(",")):

@@ -146,17 +146,22 @@ class SshLink:
         """Remove what a failed upload left, over a fresh connection if this one is gone."""
         # A session that timed out in the middle of an answer has lost its place in the stream.
         self._files = None
-        with contextlib.suppress(LinkError, paramiko.SSHException, EOFError, OSError):
+        gone = (LinkError, paramiko.SSHException, EOFError, OSError)
+        with contextlib.suppress(*gone):
             if self._transport.is_active():
                 self.sftp().remove(part)
                 return
-            with SshLink(
+        # A connection that was just reset may still call itself active: whatever went wrong, a fresh one is tried.
+        with (
+            contextlib.suppress(*gone),
+            SshLink(
                 self._device,
                 config_path=self._config_path,
                 own_known_hosts=self._own_known_hosts,
                 credentials=self._credentials,
-            ) as fresh:
-                fresh.sftp().remove(part)
+            ) as fresh,
+        ):
+            fresh.sftp().remove(part)
 
 
 def _upload(files: paramiko.SFTPClient, reader: IO[bytes], part: str, deadline: Deadline) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 
 from device_agents import measure
@@ -23,7 +23,7 @@ class Clock(Machine):
         self.at_s += seconds
 
 
-def inference(clock: Clock, latencies_s: Iterator[float]) -> measure.Callable[[], None]:
+def inference(clock: Clock, latencies_s: Iterator[float]) -> Callable[[], None]:
     def run() -> None:
         clock.at_s += next(latencies_s)
 
