@@ -4,7 +4,6 @@ Everything lies below one folder that only its owner may read; see `cache_dir`.
 """
 
 import contextlib
-import hashlib
 import os
 import shutil
 import tempfile
@@ -107,6 +106,8 @@ def _is_digest(text: str) -> bool:
 
 def sha256(path: str) -> str:
     """Hex digest of a file, read in pieces."""
+    import hashlib  # brings OpenSSL along, four megabytes that an agent without uploads can do without
+
     state = hashlib.sha256()
     with open(path, "rb") as file:
         while True:

@@ -4,7 +4,6 @@ Recorded machines in tests, simulated boards and injected clocks all enter here.
 """
 
 import os
-import platform
 import subprocess
 import time
 from typing import List, Optional, Sequence, Tuple
@@ -66,16 +65,16 @@ class Machine:
         cpuinfo = self._read_or_none("/proc/cpuinfo") or ""
         model = self._read_or_none("/proc/device-tree/model") or self._read_or_none("/sys/class/dmi/id/product_name")
         model = model.strip("\x00\n ") if model else None
-        architecture = platform.machine()
+        system = os.uname()
         return MachineInfo(
             model=model or None,
-            architecture=architecture,
-            kernel=platform.release(),
-            libc=" ".join(platform.libc_ver()).strip() or "unknown",
+            architecture=system.machine,
+            kernel=system.release,
+            libc=_libc(),
             cpu=_cpu_name(cpuinfo),
             n_cpus=os.cpu_count() or 1,
             memory_bytes=self._memory_bytes(),
-            emulator=_emulator(model or "", architecture, cpuinfo),
+            emulator=_emulator(model or "", system.machine, cpuinfo),
         )
 
     def _read_or_none(self, path: str) -> Optional[str]:
@@ -89,6 +88,13 @@ class Machine:
             if line.startswith("MemTotal:"):
                 return int(line.split()[1]) * 1024
         return None
+
+
+def _libc() -> str:
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or "not glibc"
+    except (OSError, ValueError):
+        return "not glibc"
 
 
 def _cpu_name(cpuinfo: str) -> Optional[str]:

@@ -8,21 +8,24 @@ import contextlib
 import dataclasses
 import json
 import os
-import platform
 import selectors
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from typing import IO, Any, Dict, List, Optional
+from typing import IO, Any, Dict, Optional
 
-from device_agents import conditions, files, worker
+from device_agents import conditions, files
 from device_agents.machine import Machine
-from device_agents.runtimes import installed, machine_for
+from device_agents.runtimes import machine_for
+from device_agents.runtimes.available import installed
+from device_agents.streams import LineBuffer, claim_stdout
 from device_agents.wire import (
+    LATENCY,
     MAX_REPLY_BYTES,
     MAX_REQUEST_BYTES,
+    OPERATORS,
     PROTOCOL,
     Adopt,
     FilesMissing,
@@ -46,7 +49,7 @@ STDERR_TAIL_BYTES = 8192
 
 def main() -> int:
     """Serve until standard input ends; returns the exit code."""
-    agent = Agent(worker.claim_stdout())
+    agent = Agent(claim_stdout())
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(1))
     try:
@@ -56,35 +59,6 @@ def main() -> int:
     finally:
         agent.stop_worker()
     return 0
-
-
-class LineBuffer:
-    """Splits what a descriptor delivers into lines no longer than a bound."""
-
-    def __init__(self, descriptor: int, max_bytes: int) -> None:
-        self.descriptor = descriptor
-        self._max_bytes = max_bytes
-        self._parts: List[bytes] = []
-        self._size = 0
-        self.is_at_end = False
-
-    def read(self) -> List[bytes]:
-        """Whole lines that have come; call when the descriptor is readable.
-
-        Raises:
-            WireError: a line is longer than the bound.
-        """
-        chunk = os.read(self.descriptor, 65_536)
-        self.is_at_end = not chunk
-        self._parts.append(chunk)
-        self._size += len(chunk)
-        if b"\n" in chunk:
-            *lines, rest = b"".join(self._parts).split(b"\n")
-            self._parts, self._size = [rest], len(rest)
-            return lines
-        if self._size > self._max_bytes:
-            raise WireError(f"a line is longer than {self._max_bytes} bytes")
-        return []
 
 
 class Agent:
@@ -115,7 +89,7 @@ class Agent:
         return Hello(
             protocol=PROTOCOL,
             agent_digest=self._digest,
-            python=platform.python_version(),
+            python=python_version(),
             machine=Machine().describe(),
             runtimes=installed(),
             meters=(),
@@ -170,7 +144,7 @@ class Agent:
             self._refuse(request_id, Refused("busy", "the agent is already measuring"))
             return
         self._task = Task(request_id, job, self._digest)
-        self._start_pass(self._task, worker.LATENCY)
+        self._start_pass(self._task, LATENCY)
 
     def _start_pass(self, task: "Task", name: str) -> None:
         try:
@@ -201,10 +175,10 @@ class Agent:
     def _end_pass(self, task: "Task") -> None:
         self._selector.unregister(task.lines.descriptor)
         refusal = task.end_pass()
-        if refusal is not None and task.pass_name == worker.LATENCY:
+        if refusal is not None and task.pass_name == LATENCY:
             self._finish(task, refusal)
-        elif task.pass_name == worker.LATENCY and task.job.operators:
-            self._start_pass(task, worker.OPERATORS)
+        elif task.pass_name == LATENCY and task.job.operators:
+            self._start_pass(task, OPERATORS)
         else:
             task.operators_missing = refusal.message if refusal is not None else None
             self._finish(task, None)
@@ -300,16 +274,16 @@ class Task:
         """The body of the profile reply."""
         machine = machine_for(self.job)
         info = machine.describe()
-        body = self._bodies[worker.LATENCY]
+        body = self._bodies[LATENCY]
         return {
             **body,
             "job": dataclasses.asdict(self.job),
             "origin": "emulated" if info.emulator and machine.origin == "measured" else machine.origin,
             "agent_digest": self._agent_digest,
-            "python": platform.python_version(),
+            "python": python_version(),
             "machine": dataclasses.asdict(info),
             "started_at_s": self._started_at_s,
-            "operators": self._bodies.get(worker.OPERATORS),
+            "operators": self._bodies.get(OPERATORS),
             "operators_missing": self.operators_missing if self.job.operators else "not asked for (--operators)",
             "stages_s": self._stages_s,
         }
@@ -352,6 +326,10 @@ def _crash(code: int, tail: str) -> Refused:
 
 
 def own_digest() -> str:
-    """SHA-256 of the packed agent that is running; of nothing meaningful when run from a source tree."""
-    path = sys.argv[0]
-    return files.sha256(path) if os.path.isfile(path) else ""
+    """SHA-256 of the packed agent that is running: its file's name, which the host's probe has just verified."""
+    name, suffix = os.path.splitext(os.path.basename(sys.argv[0]))
+    return name if suffix == ".pyz" else ""
+
+
+def python_version() -> str:
+    return ".".join(map(str, sys.version_info[:3]))

@@ -24,6 +24,8 @@ MAX_REQUEST_BYTES = 8 * 1024 * 1024
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 
 MEASURED, EMULATED, SIMULATED = "measured", "emulated", "simulated"
+# The passes of a job, each in a worker of its own.
+LATENCY, OPERATORS = "latency", "operators"
 
 
 class WireError(Exception):

@@ -14,9 +14,8 @@ from typing import Any, Dict, Optional
 
 from device_agents import measure
 from device_agents.runtimes import RuntimeRefusal, machine_for
-from device_agents.wire import Job, Progress, Refused, build
-
-LATENCY, OPERATORS = "latency", "operators"
+from device_agents.streams import claim_stdout
+from device_agents.wire import LATENCY, Job, Progress, Refused, build
 
 
 def main() -> int:
@@ -48,14 +47,6 @@ def main() -> int:
         message = f"{type(error).__name__}: {error}"
         send("refused", dataclasses.asdict(Refused("internal", message, "this is a defect: please report it", detail)))
     return 0
-
-
-def claim_stdout() -> Any:
-    """Keep standard output for replies alone: native code that prints to descriptor 1 then reaches standard error."""
-    sys.stdout.flush()
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    return replies
 
 
 def _leave_with_parent() -> None:

@@ -1,9 +1,10 @@
 """The inference runtimes a device may have, each imported only when a job asks for it.
 
-A runtime module has two functions::
+A runtime module has one function::
 
-    version() -> RuntimeInfo                          cheap: must not import the runtime itself
     open_session(job, model_path, machine, profiled) -> Session
+
+Which of them could be used is found out in `available`, without importing any.
 
 An error that the user can act on is raised as `RuntimeRefusal`; anything else is a defect and is reported as one.
 """
@@ -12,7 +13,7 @@ import importlib
 from typing import Any, Dict, List, Optional, Protocol, Sequence, Tuple
 
 from device_agents.machine import Machine
-from device_agents.wire import Job, Kernel, RuntimeInfo, TensorInfo
+from device_agents.wire import Job, Kernel, TensorInfo
 
 RUNTIMES: Dict[str, str] = {
     "onnxruntime": "device_agents.runtimes.onnxruntime",
@@ -116,20 +117,3 @@ def open_session(job: Job, model_path: str, machine: Machine, profiled: bool) ->
     module: Any = importlib.import_module(RUNTIMES[job.runtime])
     session: Session = module.open_session(job, model_path, machine, profiled)
     return session
-
-
-def installed() -> Tuple[RuntimeInfo, ...]:
-    """Every runtime this Python could use, and why not where it could not; imports none of them."""
-    return tuple(importlib.import_module(module).version() for module in RUNTIMES.values())
-
-
-def distribution_version(*names: str) -> Optional[str]:
-    """The version of the first of these installed packages, without importing it."""
-    from importlib import metadata
-
-    for name in names:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return None

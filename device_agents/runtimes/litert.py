@@ -5,14 +5,15 @@ from importlib.util import find_spec
 from typing import List, Optional, Sequence, Tuple, Union
 
 from device_agents.machine import Machine
-from device_agents.runtimes import Recorded, RuntimeRefusal, distribution_version
+from device_agents.runtimes import Recorded, RuntimeRefusal
+from device_agents.runtimes.available import distribution_version
 from device_agents.runtimes.litert_capi import CompiledModel, Library, LiteRtError, TensorType
 from device_agents.runtimes.options import Pinned, affinity_text, require_file, require_options
 from device_agents.runtimes.tensors import Dim, concrete_shapes, require_sizes, require_supported, size_bytes
 from device_agents.runtimes.tflite_events import KernelTimes
 from device_agents.runtimes.tflite_file import ELEMENT_TYPES, require_whole
 from device_agents.runtimes.tflite_interpreter import InterpreterSession
-from device_agents.wire import Job, RuntimeInfo, TensorInfo
+from device_agents.wire import Job, TensorInfo
 
 NAME = "litert"
 LIBRARY = "libLiteRt.so"
@@ -20,11 +21,6 @@ RESOLUTION_S = 1e-6
 # XNNPACK finds the CPUs through these (cpuinfo); without them it is not applied.
 CPU_LISTS = ("/sys/devices/system/cpu/possible", "/sys/devices/system/cpu/present")
 OTHER_RUNTIME = "profile its operators with --runtime tflite"
-
-
-def version() -> RuntimeInfo:
-    found = distribution_version("ai-edge-litert", "ai-edge-litert-nightly")
-    return RuntimeInfo(NAME, found, None if found else "ai-edge-litert is not installed: pip install ai-edge-litert")
 
 
 def open_session(

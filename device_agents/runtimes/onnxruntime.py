@@ -9,10 +9,10 @@ import zlib
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from device_agents.machine import Machine
-from device_agents.runtimes import Recorded, RuntimeRefusal, distribution_version, ort_errors, ort_profile
+from device_agents.runtimes import Recorded, RuntimeRefusal, ort_errors, ort_profile
 from device_agents.runtimes.options import Pinned, affinity_text, require_file, require_options
 from device_agents.runtimes.tensors import ITEM_BYTES, Dim, concrete_shapes, require_sizes, require_supported
-from device_agents.wire import Job, RuntimeInfo, RuntimeOptions, TensorInfo
+from device_agents.wire import Job, RuntimeOptions, TensorInfo
 
 NAME = "onnxruntime"
 CPU = "CPUExecutionProvider"
@@ -29,11 +29,6 @@ ONLY_ERRORS = 3
 # The optimized graph travels in the reply; beyond this it would crowd out the times.
 MAX_GRAPH_BYTES = 8 * 1024 * 1024
 GRAPH_FILE, WEIGHTS_FILE = "graph.onnx", "weights"
-
-
-def version() -> RuntimeInfo:
-    found = distribution_version("onnxruntime", "onnxruntime-gpu", "onnxruntime-qnn", "onnxruntime-openvino")
-    return RuntimeInfo(NAME, found, None if found else "onnxruntime is not installed: pip install onnxruntime")
 
 
 def open_session(job: Job, model_path: str, machine: Machine, profiled: bool) -> "OrtSession":

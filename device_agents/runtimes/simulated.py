@@ -11,7 +11,7 @@ from device_agents.runtimes import Recorded, RuntimeRefusal
 from device_agents.runtimes.options import require_options
 from device_agents.runtimes.simulated_machine import SimulatedMachine
 from device_agents.runtimes.tensors import concrete_shapes, require_sizes
-from device_agents.wire import Job, Kernel, RuntimeInfo, TensorInfo, Work
+from device_agents.wire import Job, Kernel, TensorInfo, Work
 
 NAME = "simulated"
 VERSION = "1"
@@ -22,10 +22,6 @@ FILE_SLOWDOWN = 20.0
 PREPARE_OVERHEADS = 50.0
 # One step of the virtual clock's arithmetic; there is no clock to resolve.
 RESOLUTION_S = 1e-9
-
-
-def version() -> RuntimeInfo:
-    return RuntimeInfo(NAME, VERSION)
 
 
 def open_session(job: Job, model_path: str, machine: Machine, profiled: bool) -> "SimulatedSession":

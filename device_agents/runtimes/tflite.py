@@ -4,36 +4,21 @@ from importlib.util import find_spec
 from typing import Optional, Union
 
 from device_agents.machine import Machine
-from device_agents.runtimes import RuntimeRefusal, distribution_version
+from device_agents.runtimes import RuntimeRefusal
+from device_agents.runtimes.available import (
+    NO_TFLITE,
+    NUMPY_TOO_NEW,
+    distribution_version,
+    find_tflite_library,
+)
 from device_agents.runtimes.options import require_file, require_options
-from device_agents.runtimes.tflite_c import ENVIRONMENT, LIBRARY, CLibrarySession, find_library, load_library
+from device_agents.runtimes.tflite_c import CLibrarySession
 from device_agents.runtimes.tflite_file import require_whole
 from device_agents.runtimes.tflite_interpreter import InterpreterSession
 from device_agents.runtimes.vtable_profiler import VtableProfiler
-from device_agents.wire import Job, RuntimeInfo
+from device_agents.wire import Job
 
 NAME = "tflite"
-MISSING = (
-    "neither tflite-runtime (pip install 'tflite-runtime==2.14.0' 'numpy<2', Python 3.11 at most) nor "
-    f"{LIBRARY} ({ENVIRONMENT}=path, or pip install pymicro-wakeword) is there"
-)
-# Its metadata does not say so: the wheel was built against numpy 1 and fails to import with numpy 2.
-NUMPY_TOO_NEW = "it needs numpy below 2: pip install 'numpy<2' in an environment of its own"
-
-
-def version() -> RuntimeInfo:
-    """The C library is asked itself, where there is no tflite-runtime: nothing else knows its version."""
-    if find_spec("tflite_runtime") is not None:
-        if int((distribution_version("numpy") or "0").split(".")[0]) >= 2:
-            return RuntimeInfo(NAME, None, f"tflite-runtime is there, but {NUMPY_TOO_NEW}")
-        return RuntimeInfo(NAME, distribution_version("tflite-runtime", "tflite-runtime-nightly"))
-    path = find_library()
-    if path is None:
-        return RuntimeInfo(NAME, None, MISSING)
-    try:
-        return RuntimeInfo(NAME, load_library(path).TfLiteVersion().decode())
-    except RuntimeRefusal as refusal:
-        return RuntimeInfo(NAME, None, str(refusal))
 
 
 def open_session(
@@ -52,7 +37,7 @@ def open_session(
         require_file(job.options.delegate, "delegate", "delegate-failed")
     require_whole(model_path, job.model.name)
     if job.options.library or find_spec("tflite_runtime") is None:
-        return _open_c_library(find_library(job.options.library), job, model_path, machine, profiled)
+        return _open_c_library(find_tflite_library(job.options.library), job, model_path, machine, profiled)
     return _open_interpreter(job, model_path, machine, profiled)
 
 
@@ -60,7 +45,7 @@ def _open_c_library(
     path: Optional[str], job: Job, model_path: str, machine: Machine, profiled: bool
 ) -> CLibrarySession:
     if path is None:
-        raise RuntimeRefusal("runtime-missing", MISSING, "see `edgeprof devices doctor`")
+        raise RuntimeRefusal("runtime-missing", NO_TFLITE, "see `edgeprof devices doctor`")
     if job.options.delegate:
         raise RuntimeRefusal(
             "bad-option",

@@ -5,21 +5,18 @@ Functions and types: tensorflow/lite/core/c/c_api.h and tensorflow/lite/delegate
 
 import ctypes
 import os
-import sysconfig
-from importlib.util import find_spec
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from device_agents.machine import Machine
 from device_agents.runtimes import Recorded, RuntimeRefusal
+from device_agents.runtimes.available import LIBRARY
 from device_agents.runtimes.options import Pinned, affinity_text
 from device_agents.runtimes.telemetry_profiler import TelemetryProfiler
 from device_agents.runtimes.tensors import Dim, concrete_shapes, require_sizes, require_supported
 from device_agents.runtimes.tflite_events import KernelTimes
 from device_agents.runtimes.tflite_file import ELEMENT_TYPES
-from device_agents.wire import Job, TensorInfo
+from device_agents.wire import Job, RuntimeInfo, TensorInfo
 
-LIBRARY = "libtensorflowlite_c.so"
-ENVIRONMENT = "EDGEPROF_TFLITE_C"
 POINTER, INT = ctypes.c_void_p, ctypes.c_int
 # The options begin with int32_t num_threads in every version; their length grows, and 1 KiB is far beyond it.
 XNNPACK_OPTIONS_INTS = 256
@@ -66,26 +63,6 @@ OPTIONAL: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
 }
 
 
-def find_library(named: Optional[str] = None) -> Optional[str]:
-    """The path of the C library: as named, from the environment, from pymicro-wakeword, or among the system's.
-
-    `ctypes.util.find_library` is not asked: it starts a compiler and a linker to find out.
-    """
-    for chosen in (named, os.environ.get(ENVIRONMENT)):
-        if chosen:
-            return chosen
-    folders = [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
-    # This wheel carries TFLite 2.17 for x86-64 and aarch64.
-    package = find_spec("pymicro_wakeword")
-    folders += [
-        os.path.join(folder, "lib") for folder in (package.submodule_search_locations if package else None) or ()
-    ]
-    multiarch = sysconfig.get_config_var("MULTIARCH")
-    folders += ["/usr/local/lib", "/usr/lib", "/usr/lib64"] + ([f"/usr/lib/{multiarch}"] if multiarch else [])
-    paths = [os.path.join(folder, LIBRARY) for folder in folders]
-    return next((path for path in paths if os.path.isfile(path)), None)
-
-
 def load_library(path: str) -> Any:
     """Load it and declare its functions.
 
@@ -108,6 +85,14 @@ def load_library(path: str) -> Any:
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
     return library
+
+
+def library_version(path: str) -> RuntimeInfo:
+    """What the library says of itself, or why it cannot be used."""
+    try:
+        return RuntimeInfo("tflite", load_library(path).TfLiteVersion().decode())
+    except RuntimeRefusal as refusal:
+        return RuntimeInfo("tflite", None, str(refusal))
 
 
 class CLibrarySession:

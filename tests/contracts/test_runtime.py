@@ -76,8 +76,9 @@ def test_asking_for_the_version_does_not_import_the_runtime(runtime: str, python
     if not python.is_file():
         pytest.skip("tflite-runtime has no wheel for Python 3.12 and newer: run `make setup` with Python 3.11")
     code = (
-        "import importlib, json, sys\n"
-        f"info = importlib.import_module({RUNTIMES[runtime]!r}).version()\n"
+        "import json, sys\n"
+        "from device_agents.runtimes.available import installed\n"
+        f"info = next(i for i in installed() if i.name == {runtime!r})\n"
         "names = ('numpy', 'onnxruntime', 'ai_edge_litert', 'tflite_runtime')\n"
         "print(json.dumps([info.name, info.version, info.reason, [n for n in names if n in sys.modules]]))\n"
     )

