@@ -3,12 +3,13 @@
 Both sides run the same runtime, API, delegate, threads and input bytes, each alternation in separate processes. The
 interval is a bootstrap over alternations of the median ratio. Wanted: inside 0.98 to 1.02.
 
-    python benchmarks/agreement.py [--out RAW.json] [--alternations 24]
+    python benchmarks/agreement.py [--out RAW.json] [--alternations 80]
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import statistics
 import subprocess
@@ -27,7 +28,7 @@ from edgeprof.models.example import write_example
 from edgeprof.profiling import OpenDevice, Settings
 
 MODELS = Path(__file__).parents[1] / ".cache" / "models"
-RUNS, SECONDS, WARM_UP = 40, 0.6, 20
+RUNS, SECONDS, WARM_UP = 40, 0.3, 20
 # One round, no waiting: the bare loop has no gate either, and both sides must see the same noise.
 SCHEDULE = wire.Schedule(rounds=1, min_runs=RUNS, min_s=SECONDS)
 GATE = wire.Gate(timeout_s=0.0, window_s=0.0)
@@ -74,18 +75,59 @@ def bare_onnxruntime(path: str) -> Callable[[], None]:
 
 
 def bare_litert(path: str) -> Callable[[], None]:
-    from ai_edge_litert.compiled_model import CompiledModel
-    from ai_edge_litert.hardware_accelerator import HardwareAccelerator
-    from ai_edge_litert.options import CpuOptions, Options
+    """LiteRT's C API called plainly: the package's Python class runs another build of the same code."""
+    import ai_edge_litert
 
-    options = Options(hardware_accelerators=HardwareAccelerator.CPU, cpu_options=CpuOptions(num_threads=1))
-    model = CompiledModel.from_file(path, options=options)
-    ins, outs = model.create_input_buffers(0), model.create_output_buffers(0)
-    (details,) = model.get_input_tensor_details(model.get_signature_by_index(0)["key"]).values()
-    shape = tuple(int(d) for d in details["shape"])
+    library = ctypes.CDLL(str(Path(ai_edge_litert.__file__).parent / "libLiteRt.so"))
+    libc = ctypes.CDLL(None)
+    libc.strdup.restype = pointer = ctypes.c_void_p
+    size = ctypes.c_size_t
+
+    def call(name: str, *arguments: object) -> int:
+        """Call a function whose last argument is where it puts a handle; the handle."""
+        handle = pointer()
+        status = getattr(library, name)(*arguments, ctypes.byref(handle))
+        if status != 0 or handle.value is None:
+            raise RuntimeError(f"{name}: status {status}")
+        return handle.value
+
+    environment = pointer(call("LiteRtCreateEnvironment", 0, None))
+    model = pointer(call("LiteRtCreateModelFromFile", environment, path.encode()))
+    options = pointer(call("LiteRtCreateOptions"))
+    library.LiteRtSetOptionsHardwareAccelerators(options, 1)
+    text = pointer(libc.strdup(b'kernel_mode = "delegate"\nnum_threads = 1\n'))
+    opaque = pointer(call("LiteRtCreateOpaqueOptions", b"xnnpack", text, ctypes.cast(libc.free, pointer)))
+    library.LiteRtAddOpaqueOptions(options, opaque)
+    compiled = pointer(call("LiteRtCreateCompiledModel", environment, model, options))
+    signature = pointer(call("LiteRtGetModelSignature", model, size(0)))
+
+    def buffer(side: str, k: int) -> tuple[int, tuple[int, ...]]:
+        """The buffer of this side's k-th tensor, and its shape."""
+        tensor = pointer(call(f"LiteRtGetSignature{side}TensorByIndex", signature, size(k)))
+        kind = (ctypes.c_int32 * 18)()  # element type; rank; 8 dimensions; 8 strides
+        library.LiteRtGetRankedTensorType(tensor, kind)
+        needs = pointer(call(f"LiteRtGetCompiledModel{side}BufferRequirements", compiled, size(0), size(k)))
+        made = call("LiteRtCreateManagedTensorBufferFromRequirements", environment, kind, needs)
+        return made, tuple(kind[2 : 2 + (kind[1] & 0x7F)])
+
+    source, shape = buffer("Input", 0)
+    n_outputs = size()
+    library.LiteRtGetNumSignatureOutputs(signature, ctypes.byref(n_outputs))
     (data,) = inputs.make([wire.TensorInfo("x", "float32", shape)], 0)
-    ins[0].write(np.frombuffer(data, np.float32).reshape(shape))
-    return lambda: model.run_by_index(0, ins, outs)
+    address = pointer()
+    library.LiteRtLockTensorBuffer(pointer(source), ctypes.byref(address), 1)
+    ctypes.memmove(address, data, len(data))
+    library.LiteRtUnlockTensorBuffer(pointer(source))
+    n = n_outputs.value
+    ins, outs = (pointer * 1)(source), (pointer * n)(*(buffer("Output", k)[0] for k in range(n)))
+    run = library.LiteRtRunCompiledModel
+    run.argtypes = [pointer, size, size, pointer, size, pointer]
+
+    def once() -> None:
+        if run(compiled, 0, 1, ins, n, outs) != 0:
+            raise RuntimeError("the model did not run")
+
+    return once
 
 
 def interval(ratios: list[float], seed: int = 0) -> tuple[float, float, float]:
@@ -99,7 +141,7 @@ def interval(ratios: list[float], seed: int = 0) -> tuple[float, float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--alternations", type=int, default=24)
+    parser.add_argument("--alternations", type=int, default=80)
     parser.add_argument("--bare", nargs=2, metavar=("RUNTIME", "MODEL"), help="One side alone: the bare loop.")
     options = parser.parse_args()
     if options.bare:
