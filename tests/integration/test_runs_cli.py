@@ -21,8 +21,8 @@ from edgeprof.cli import main
 from edgeprof.reports.document import from_document
 from edgeprof.run import Run
 from edgeprof.store import Store
-from tests.unit.run_factory import CREATED_AT_S, make_run
 from tests.chrome_trace import check_trace
+from tests.unit.run_factory import CREATED_AT_S, make_run
 
 DAY_S = 86_400.0
 PROGRAM = [sys.executable, "-c", "from edgeprof.cli import main; main()"]
