@@ -46,8 +46,6 @@ def demo() -> int:
         run = device.profile(model, Settings(operators=True), on_progress)
         store.add(run)
     out.print(render_run(run, top=12))
-    out.print(
-        "3. The verdict above says how far to trust these numbers, and what would make them better.", markup=False
-    )
-    out.print(NEXT.format(run=run.id), markup=False, end="")
+    click.echo("3. The verdict above says how far to trust these numbers, and what would make them better.")
+    click.echo(NEXT.format(run=run.id), nl=False)
     return 0

@@ -38,23 +38,22 @@ def agent() -> Iterator[Agent]:
         yield agent
 
 
-def processes() -> list[int]:
-    """Every process that runs an agent of these sources, workers included."""
-    digest = pack_agent().digest.encode()
+def processes(folder: Path) -> list[int]:
+    """Every process that runs an agent kept somewhere below a folder, workers included."""
     found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
             try:
-                is_ours = digest in (folder / "cmdline").read_bytes()
-                is_zombie = (folder / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+                is_ours = os.fsencode(folder) in (entry / "cmdline").read_bytes()
+                is_zombie = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
             except OSError:
                 continue
-            found += [int(folder.name)] if is_ours and not is_zombie else []
+            found += [int(entry.name)] if is_ours and not is_zombie else []
     return found
 
 
-def workers() -> list[int]:
-    return [pid for pid in processes() if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"\0worker\0")]
+def workers(folder: Path) -> list[int]:
+    return [pid for pid in processes(folder) if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"\0worker\0")]
 
 
 def until(condition: Callable[[], object], what: str) -> None:
@@ -137,11 +136,11 @@ def test_garbage_is_refused_and_the_agent_lives_on(agent: Agent) -> None:
     assert agent.conditions().total_s is not None
 
 
-def test_an_endless_line_ends_the_agent(agent: Agent) -> None:
+def test_an_endless_line_ends_the_agent(agent: Agent, cache: Path) -> None:
     with pytest.raises(LinkError):
         agent._running().write(b"x" * 2 * wire.MAX_REQUEST_BYTES, 20.0)
 
-    until(lambda: not processes(), "the agent ended")
+    until(lambda: not processes(cache), "the agent ended")
 
 
 def test_an_unknown_runtime_is_refused_by_name(agent: Agent) -> None:
@@ -156,8 +155,8 @@ def test_a_killed_worker_is_an_answer_and_the_next_job_runs(agent: Agent, models
     job = long_job(agent, models_dir)
 
     def kill() -> None:
-        until(workers, "a worker runs")
-        os.kill(workers()[0], signal.SIGKILL)
+        until(lambda: workers(cache), "a worker runs")
+        os.kill(workers(cache)[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -177,36 +176,36 @@ def test_a_job_beyond_its_deadline_is_ended_for_sure(agent: Agent, models_dir: P
         agent.profile(job)
 
     assert caught.value.kind == "deadline"
-    assert workers() == []
+    assert workers(cache) == []
     assert list((cache / "jobs").iterdir()) == []
 
 
 def test_a_host_that_leaves_in_mid_job_leaves_no_process_and_no_file(models_dir: Path, cache: Path) -> None:
     with LocalLink() as link, Agent(link, sys.executable) as agent:
         agent._send("profile", long_job(agent, models_dir))
-        until(workers, "a worker runs")
+        until(lambda: workers(cache), "a worker runs")
 
-    until(lambda: not processes(), "agent and worker are gone")
+    until(lambda: not processes(cache), "agent and worker are gone")
     assert list((cache / "jobs").iterdir()) == []
 
 
-def test_a_worker_does_not_outlive_a_killed_agent(models_dir: Path) -> None:
+def test_a_worker_does_not_outlive_a_killed_agent(models_dir: Path, cache: Path) -> None:
     with LocalLink() as link, Agent(link, sys.executable) as agent:
         agent._send("profile", long_job(agent, models_dir))
-        until(workers, "a worker runs")
-        (pid,) = set(processes()) - set(workers())
+        until(lambda: workers(cache), "a worker runs")
+        (pid,) = set(processes(cache)) - set(workers(cache))
 
         os.kill(pid, signal.SIGKILL)
 
-        until(lambda: not workers(), "the worker is gone")
+        until(lambda: not workers(cache), "the worker is gone")
         with pytest.raises(AgentLost, match="the agent is gone"):
             agent.conditions()
 
 
-def test_a_frozen_agent_is_noticed_by_its_silence() -> None:
+def test_a_frozen_agent_is_noticed_by_its_silence(cache: Path) -> None:
     deadlines = Deadlines(heartbeat_s=0.1, silence_s=1.0)
     with LocalLink() as link, Agent(link, sys.executable, name="pi5", deadlines=deadlines) as agent:
-        (pid,) = processes()
+        (pid,) = processes(cache)
         os.kill(pid, signal.SIGSTOP)
         try:
             with pytest.raises(AgentLost, match="pi5: no answer"):

@@ -48,7 +48,7 @@ def assert_told(done: subprocess.CompletedProcess[str], edgeprof: CommandLine, *
     assert "Traceback" not in done.stderr + done.stdout
     assert "a defect" not in done.stderr
     assert "what to do:" in done.stderr or not advice
-    assert processes() == []
+    assert processes(edgeprof.folder) == []
     assert edgeprof.run("runs", "list", "--json").stdout.strip() == "[]"
 
 
