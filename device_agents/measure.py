@@ -44,7 +44,7 @@ def latency_pass(job: Job, model_path: str, machine: Machine, report: Report) ->
         watch.lap("first")
         warmup, is_flat = warm_up(session.run, machine, job.schedule, report)
         watch.lap("warm-up")
-        rounds = [_round(session.run, job, k, machine, report, warmup[-1]) for k in range(job.schedule.rounds)]
+        rounds = _rounds(session.run, job, machine, report, warmup[-1])
         watch.lap("rounds")
         _, memory_peak = conditions.process_memory(machine)
         body = {
@@ -130,16 +130,23 @@ def _warmup_budget_s(schedule: Schedule, latency_s: float) -> float:
     return schedule.warmup_share * schedule.rounds * one_round_s
 
 
-def _round(run: Callable[[], None], job: Job, k: int, machine: Machine, report: Report, latency_s: float) -> Round:
+def _rounds(run: Callable[[], None], job: Job, machine: Machine, report: Report, latency_s: float) -> Tuple[Round, ...]:
+    """Every round, each behind the gate; all of them together wait no longer than the gate's timeout."""
     schedule = job.schedule
     one_round_s = min(schedule.max_s, max(schedule.min_s, schedule.min_runs * latency_s))
-    report(Progress("rounds", k, schedule.rounds, (schedule.rounds - k) * one_round_s))
-    opened = gate.wait(machine, job.gate)
-    before = conditions.read(machine)
-    for _ in range(WINDOW_RUNS):
-        run()  # untimed: waiting for the gate let caches and clocks fall
-    samples = timed_runs(run, machine.now, schedule.min_runs, schedule.min_s, schedule.max_s)
-    return Round(tuple(samples), before, conditions.read(machine), opened)
+    patience_s = job.gate.timeout_s
+    rounds: List[Round] = []
+    for k in range(schedule.rounds):
+        report(Progress("gate", k, schedule.rounds, (schedule.rounds - k) * one_round_s))
+        opened = gate.wait(machine, dataclasses.replace(job.gate, timeout_s=patience_s))
+        patience_s = max(0.0, patience_s - opened.waited_s)
+        report(Progress("rounds", k, schedule.rounds, (schedule.rounds - k) * one_round_s))
+        before = conditions.read(machine)
+        for _ in range(WINDOW_RUNS):
+            run()  # untimed: waiting for the gate let caches and clocks fall
+        samples = timed_runs(run, machine.now, schedule.min_runs, schedule.min_s, schedule.max_s)
+        rounds.append(Round(tuple(samples), before, conditions.read(machine), opened))
+    return tuple(rounds)
 
 
 def timed_runs(
@@ -179,7 +186,6 @@ def operator_pass(job: Job, model_path: str, machine: Machine, report: Report) -
             session.run()
             session.after_run()
         watch.lap("warm-up")
-        gate.wait(machine, job.gate)
         session.begin_recording()
         latencies = _recorded_runs(session, job.schedule, machine, report)
         recorded = session.end_recording()

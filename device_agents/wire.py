@@ -102,8 +102,8 @@ class Gate:
     """What the device must look like before a round may begin.
 
     `max_load` is the busy share of all CPUs while the agent itself sleeps. A device warmer than `cool_c` may still
-    pass once it has stopped cooling: less than `settle_c` lost within `settle_s`, its idle baseline. After
-    `timeout_s` measuring begins anyway and the profile says so.
+    pass once it has stopped cooling: less than `settle_c` lost within `settle_s`, its idle baseline. All
+    rounds together wait no longer than `timeout_s`; then they begin anyway and the profile says so.
     """
 
     max_load: float = 0.2

@@ -60,7 +60,11 @@ Examples:
     "--max-time", type=click.FloatRange(0), default=30.0, show_default=True, help="Seconds of a round, at most."
 )
 @click.option(
-    "--gate-timeout", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds to wait for quiet."
+    "--gate-timeout",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for quiet, in all.",
 )
 @click.option("--deadline", type=click.FloatRange(1), default=900.0, show_default=True, help="Seconds for a whole job.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the inputs.")

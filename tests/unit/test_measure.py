@@ -7,7 +7,7 @@ from itertools import chain, repeat
 
 from device_agents import measure
 from device_agents.machine import Machine
-from device_agents.wire import Progress, Schedule
+from device_agents.wire import Gate, Job, ModelRef, Progress, Schedule
 
 
 class Clock(Machine):
@@ -93,3 +93,19 @@ def test_a_model_that_never_settles_stops_warming_at_its_budget_and_says_so() ->
 
     assert not is_flat
     assert sum(samples) >= 1.0
+
+
+def test_all_rounds_together_wait_no_longer_than_the_gates_timeout() -> None:
+    class Busy(Clock):
+        def read(self, path: str) -> str:
+            if path != "/proc/stat":
+                raise FileNotFoundError(path)
+            return f"cpu {100 * self.at_s:.0f} 0 0 0 0 0 0 0 0 0"
+
+    clock = Busy()
+    job = Job(ModelRef("m", "onnx", "0", ()), "none", gate=Gate(timeout_s=30.0), schedule=Schedule(rounds=4))
+
+    rounds = measure._rounds(inference(clock, repeat(0.1)), job, clock, ignore, 0.1)
+
+    assert [r.gate.passed for r in rounds] == [False] * 4
+    assert 30 <= sum(r.gate.waited_s for r in rounds) < 32
