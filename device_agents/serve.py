@@ -17,6 +17,7 @@ import time
 from typing import IO, Any, Dict, Optional
 
 from device_agents import conditions, files
+from device_agents.decoding import WireError
 from device_agents.machine import Machine
 from device_agents.runtimes import machine_for
 from device_agents.runtimes.available import installed
@@ -36,7 +37,6 @@ from device_agents.wire import (
     Refused,
     Reply,
     Request,
-    WireError,
     decode_request,
     encode,
 )

@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Any, List
 
-from device_agents.wire import WireError
+from device_agents.decoding import WireError
 
 
 def claim_stdout() -> Any:

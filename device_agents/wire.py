@@ -7,15 +7,16 @@ The host sends requests, the device replies; both travel in an envelope::
     {"id": 7, "reply": "profile", "body": {...Profile...}}
 
 Only the standard library is used here, and only what Python 3.9 has: this file runs on the device. The host
-validates the same classes with msgspec; the device with `build`, which knows the few shapes used below.
+validates the same classes with msgspec; the device with `decoding.build`, which knows the few shapes used below.
 Raw samples travel; statistics live on the host. Missing is None, never 0. All units are SI and in the name.
 """
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Dict, Optional, Tuple, Type, Union
+
+from device_agents.decoding import WireError, build
 
 # Raised whenever an old peer could misread a new one; agents are pushed by content, so both ends agree in practice.
 PROTOCOL = 1
@@ -26,10 +27,6 @@ MAX_REPLY_BYTES = 64 * 1024 * 1024
 MEASURED, EMULATED, SIMULATED = "measured", "emulated", "simulated"
 # The passes of a job, each in a worker of its own.
 LATENCY, OPERATORS = "latency", "operators"
-
-
-class WireError(Exception):
-    """A line from the peer that is not what the protocol allows."""
 
 
 # --- the job -------------------------------------------------------------------------------------------------------
@@ -446,51 +443,3 @@ def decode_request(line: bytes) -> Request:
     if not isinstance(raw, dict) or not isinstance(raw.get("id"), int) or raw.get("request") not in REQUESTS:
         raise WireError("not a request: expected an object with a whole-number id and one of " + ", ".join(REQUESTS))
     return Request(raw["id"], raw["request"], build(REQUESTS[raw["request"]], raw.get("body"), "$"))
-
-
-T = TypeVar("T")
-
-
-def build(kind: Type[T], value: Any, path: str) -> T:
-    """Turn decoded JSON into `kind`, checking every field; unknown fields are ignored, as on the host.
-
-    Raises:
-        WireError: names the first wrong field by its path.
-    """
-    return _build(kind, value, path)  # type: ignore[no-any-return]
-
-
-def _build(kind: Any, value: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        return _build_dataclass(kind, value, path)
-    origin, args = get_origin(kind), get_args(kind)
-    if origin is Union:
-        return None if value is None else _build(args[0], value, path)
-    if origin is tuple:
-        items = _expect(list, value, path)
-        return tuple(_build(args[0], item, f"{path}[{k}]") for k, item in enumerate(items))
-    if origin is dict:
-        return {key: _build(args[1], item, f"{path}.{key}") for key, item in _expect(dict, value, path).items()}
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is float and isinstance(value, float) and not math.isfinite(value):
-        raise WireError(f"{path}: expected a finite number")
-    return _expect(kind, value, path)
-
-
-def _build_dataclass(kind: Any, value: Any, path: str) -> Any:
-    raw = _expect(dict, value, path)
-    hints = get_type_hints(kind)
-    values = {}
-    for item in dataclasses.fields(kind):
-        if item.name in raw:
-            values[item.name] = _build(hints[item.name], raw[item.name], f"{path}.{item.name}")
-        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            raise WireError(f"{path}: {item.name} is missing")
-    return kind(**values)
-
-
-def _expect(kind: Any, value: Any, path: str) -> Any:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise WireError(f"{path}: expected {kind.__name__}, got {type(value).__name__}")
-    return value

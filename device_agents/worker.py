@@ -13,9 +13,10 @@ import traceback
 from typing import Any, Dict, Optional
 
 from device_agents import measure
+from device_agents.decoding import build
 from device_agents.runtimes import RuntimeRefusal, machine_for
 from device_agents.streams import claim_stdout
-from device_agents.wire import LATENCY, Job, Progress, Refused, build
+from device_agents.wire import LATENCY, Job, Progress, Refused
 
 
 def main() -> int:

@@ -44,9 +44,14 @@ def tflite() -> RuntimeInfo:
     path = find_tflite_library()
     if path is None:
         return RuntimeInfo("tflite", None, NO_TFLITE)
-    from device_agents.runtimes.tflite_c import library_version
+    import ctypes
 
-    return library_version(path)
+    try:
+        tell_version = ctypes.CDLL(path).TfLiteVersion
+    except (OSError, AttributeError) as error:
+        return RuntimeInfo("tflite", None, f"the TFLite C library {path} cannot be used: {error}")
+    tell_version.restype = ctypes.c_char_p
+    return RuntimeInfo("tflite", tell_version().decode())
 
 
 def distribution_version(*names: str) -> Optional[str]:

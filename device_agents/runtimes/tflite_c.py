@@ -15,7 +15,7 @@ from device_agents.runtimes.telemetry_profiler import TelemetryProfiler
 from device_agents.runtimes.tensors import Dim, concrete_shapes, require_sizes, require_supported
 from device_agents.runtimes.tflite_events import KernelTimes
 from device_agents.runtimes.tflite_file import ELEMENT_TYPES
-from device_agents.wire import Job, RuntimeInfo, TensorInfo
+from device_agents.wire import Job, TensorInfo
 
 POINTER, INT = ctypes.c_void_p, ctypes.c_int
 # The options begin with int32_t num_threads in every version; their length grows, and 1 KiB is far beyond it.
@@ -85,14 +85,6 @@ def load_library(path: str) -> Any:
             function = getattr(library, name)
             function.restype, function.argtypes = result, arguments
     return library
-
-
-def library_version(path: str) -> RuntimeInfo:
-    """What the library says of itself, or why it cannot be used."""
-    try:
-        return RuntimeInfo("tflite", load_library(path).TfLiteVersion().decode())
-    except RuntimeRefusal as refusal:
-        return RuntimeInfo("tflite", None, str(refusal))
 
 
 class CLibrarySession:

@@ -18,9 +18,10 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from device_agents import inputs
+from device_agents.decoding import build
 from device_agents.machine import Machine
 from device_agents.runtimes import Recorded, RuntimeRefusal, Session, machine_for, open_session
-from device_agents.wire import Board, FileRef, Job, ModelRef, RuntimeOptions, Work, build
+from device_agents.wire import Board, FileRef, Job, ModelRef, RuntimeOptions, Work
 
 RUNS = 3
 BOARD = Board("test-board", 4, 1e9, 4e9, 2e9, 2e-6, 0.01, 10**9, 25.0, 0.8, 0.02, 80.0, 0.3)

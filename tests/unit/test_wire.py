@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from device_agents import wire
+from device_agents import decoding, wire
 
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
 JOBS = st.from_type(wire.Job)
@@ -33,7 +33,7 @@ def test_a_job_survives_the_way_to_the_device(job: wire.Job) -> None:
 def test_host_and_device_read_the_same_job(job: wire.Job) -> None:
     body = json.loads(wire.encode(wire.Request(3, "profile", job)))["body"]
 
-    assert msgspec.convert(body, wire.Job) == wire.build(wire.Job, body, "$") == job
+    assert msgspec.convert(body, wire.Job) == decoding.build(wire.Job, body, "$") == job
 
 
 @pytest.mark.parametrize("kind", sorted({k.__name__: k for k in wire.REPLIES.values()}.items()))
@@ -63,15 +63,15 @@ def test_every_reply_survives_the_way_to_the_host(kind: tuple[str, type]) -> Non
     ],
 )
 def test_garbage_is_refused_with_the_path_of_what_is_wrong(line: bytes, says: str) -> None:
-    with pytest.raises(wire.WireError) as caught:
+    with pytest.raises(decoding.WireError) as caught:
         wire.decode_request(line)
 
     assert says in str(caught.value)
 
 
 def test_a_boolean_is_not_a_number() -> None:
-    with pytest.raises(wire.WireError, match="expected int, got bool"):
-        wire.build(wire.FileRef, {"name": "a", "sha256": "b", "size_bytes": True}, "$")
+    with pytest.raises(decoding.WireError, match="expected int, got bool"):
+        decoding.build(wire.FileRef, {"name": "a", "sha256": "b", "size_bytes": True}, "$")
 
 
 def test_not_a_number_cannot_travel() -> None:
@@ -84,4 +84,4 @@ def test_not_a_number_cannot_travel() -> None:
 def test_fields_of_a_newer_peer_are_ignored() -> None:
     body = {**dataclasses.asdict(wire.FileRef("a", "b", 1)), "colour": "red"}
 
-    assert wire.build(wire.FileRef, body, "$") == msgspec.convert(body, wire.FileRef) == wire.FileRef("a", "b", 1)
+    assert decoding.build(wire.FileRef, body, "$") == msgspec.convert(body, wire.FileRef) == wire.FileRef("a", "b", 1)
