@@ -44,10 +44,11 @@ def processes(folder: Path) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                is_ours = os.fsencode(folder) in (entry / "cmdline").read_bytes()
+                command = (entry / "cmdline").read_bytes()
                 is_zombie = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
             except OSError:
                 continue
+            is_ours = os.fsencode(folder) in command and b".pyz" in command
             found += [int(entry.name)] if is_ours and not is_zombie else []
     return found
 
