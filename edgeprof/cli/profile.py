@@ -172,7 +172,10 @@ def _cpus(text: str) -> tuple[int, ...]:
 def _run_all(
     devices: list[Device], models: list[ModelFile], settings: Settings, options: dict[str, Any]
 ) -> tuple[list[Run], int]:
-    """Profile every model on every device; a failure is told at once and the others go on."""
+    """Profile every model on every device; a failure is told at once and the others go on.
+
+    A run that could not be stored counts as a failure, but it is shown and written to --json all the same.
+    """
     from rich.console import Console
 
     from edgeprof.errors import EdgeprofError
@@ -186,16 +189,19 @@ def _run_all(
     with ExitStack() as stack:
         store = None if options["no_store"] else stack.enter_context(Store(store_file()))
         for device in devices:
+            left = list(models)
             try:
                 with OpenDevice(device) as opened:
-                    for model in models:
+                    while left:
                         try:
-                            runs.append(_profile_one(opened, model, settings, store, out, options["top"]))
+                            run = _profile_one(opened, left.pop(0), settings, out, options["top"])
+                            runs.append(run)
+                            _keep(run, store, out)
                         except EdgeprofError as error:
                             n_failed += 1
                             _tell(error, options["debug"])
             except EdgeprofError as error:
-                n_failed += len(models)
+                n_failed += len(left)
                 _tell(error, options["debug"])
     return runs, n_failed
 
@@ -209,18 +215,20 @@ def _tell(error: Exception, debug: bool) -> None:
         click.echo(f"  what to do: {advice}", err=True)
 
 
-def _profile_one(opened: Any, model: ModelFile, settings: Settings, store: Store | None, out: Any, top: int) -> Run:
+def _profile_one(opened: Any, model: ModelFile, settings: Settings, out: Any, top: int) -> Run:
     from edgeprof.cli.progress import progress_bar
     from edgeprof.reports.text import render_run
 
     with progress_bar(f"{model.name} on {opened.device.name}") as on_progress:
         run: Run = opened.profile(model, settings, on_progress)
+    out.print(render_run(run, top=top))
+    return run
+
+
+def _keep(run: Run, store: Store | None, out: Any) -> None:
     if store is not None:
         store.add(run)
-    out.print(render_run(run, top=top))
-    if store is not None:
         out.print(f"kept as run {run.id}: edgeprof runs show {run.id}", markup=False)
-    return run
 
 
 def _is_trusted(run: Run) -> bool:

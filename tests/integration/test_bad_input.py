@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -314,3 +317,22 @@ def test_a_start_up_file_with_an_error_does_no_harm(
     done = edgeprof.run("profile", good, "-d", "pi5", *QUICK)
 
     assert done.returncode == 0, done.stderr
+
+
+def test_a_store_that_fills_up_in_mid_profile_does_not_swallow_the_numbers(
+    edgeprof: CommandLine, good: Path, tmp_path: Path
+) -> None:
+    assert edgeprof.run("profile", good, *QUICK).returncode == 0
+    store = tmp_path / "edgeprof" / "store.sqlite"
+    with closing(sqlite3.connect(store)) as connection:
+        # What a full disk is to SQLite: not a page more.
+        connection.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON edgeprof_runs BEGIN SELECT RAISE(FAIL, 'disk is full'); END"
+        )
+
+    done = edgeprof.run("profile", good, "--json", "kept.json", *QUICK)
+
+    assert done.returncode == 3
+    assert "disk is full" in done.stderr
+    assert "Latency" in done.stdout
+    assert json.loads((tmp_path / "kept.json").read_text())["latency"]["n_runs"] >= 2
