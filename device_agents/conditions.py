@@ -32,12 +32,12 @@ def read(machine: Machine) -> Conditions:
             unreadable[what] = str(error) or type(error).__name__
             return None
 
-    clocks = read_clocks(machine)
+    clocks = attempt("clocks", lambda: read_clocks(machine)) or ()
     if not any(clock.governor for clock in clocks):
         unreadable["governor"] = f"no scaling_governor under {CPUFREQ}"
     if not any(clock.current_hz for clock in clocks):
         unreadable["clock"] = f"no scaling_cur_freq under {CPUFREQ}"
-    temperatures = read_temperatures(machine)
+    temperatures = attempt("temperatures", lambda: read_temperatures(machine)) or {}
     if not temperatures:
         unreadable["temperature"] = f"no sensor under {THERMAL} or {HWMON}"
     stat = attempt("cpu time", lambda: read_cpu_times(machine))

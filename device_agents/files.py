@@ -13,6 +13,7 @@ from typing import Iterator, List, Sequence
 from device_agents.wire import FileRef, ModelRef
 
 CHUNK_BYTES = 1024 * 1024
+DAY_S = 24 * 3600.0
 
 
 class FileError(Exception):
@@ -124,8 +125,10 @@ def staged(model: ModelRef) -> Iterator[str]:
     Raises:
         FileError: a file is not in the cache, or its name points outside the model's folder.
     """
+    if not model.files:
+        raise FileError("bad-request", f"the job names no file of {model.name}")
     models = folder("models")
-    base = tempfile.mkdtemp(prefix="job-", dir=folder("jobs"))
+    base = scratch_folder()
     try:
         for file in model.files:
             target = os.path.normpath(os.path.join(base, file.name))
@@ -151,13 +154,37 @@ def _link(source: str, target: str) -> None:
         shutil.copyfile(source, target)  # a file system without hard links (FAT, some Android storage)
 
 
+def scratch_folder() -> str:
+    """A new folder that goes with the running process: its name tells later agents whose it was."""
+    return tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=folder("jobs"))
+
+
 def remove_leftovers() -> None:
-    """Remove what agents that were killed left behind: job folders and half uploads older than a day."""
-    horizon = time.time() - 24 * 3600
-    for name in ("jobs", "uploads"):
-        base = os.path.join(cache_dir(), name)
-        for item in os.listdir(base) if os.path.isdir(base) else []:
-            path = os.path.join(base, item)
-            with contextlib.suppress(OSError):
-                if os.lstat(path).st_mtime < horizon:
-                    shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+    """Remove what agents that were killed left behind: their scratch folders, half uploads, agents long unused."""
+    jobs = os.path.join(cache_dir(), "jobs")
+    for name in os.listdir(jobs) if os.path.isdir(jobs) else []:
+        owner = name.split("-")[0]
+        if not (owner.isdigit() and _is_running(int(owner))):
+            shutil.rmtree(os.path.join(jobs, name), ignore_errors=True)
+    _remove_older("uploads", DAY_S, "")
+    _remove_older("agents", DAY_S, ".part")
+    _remove_older("agents", 30 * DAY_S, ".pyz")
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's, under a number that was given out again: leave it alone
+    return True
+
+
+def _remove_older(name: str, age_s: float, suffix: str) -> None:
+    base = os.path.join(cache_dir(), name)
+    for item in os.listdir(base) if os.path.isdir(base) else []:
+        path = os.path.join(base, item)
+        with contextlib.suppress(OSError):
+            if item.endswith(suffix) and time.time() - os.lstat(path).st_mtime > age_s:
+                os.remove(path)

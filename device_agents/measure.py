@@ -17,6 +17,9 @@ from device_agents.wire import Job, OperatorPass, Progress, Round, Schedule
 WINDOW_RUNS = 3
 WINDOW_S = 0.05
 
+# The operator pass waits no longer than this for quiet: the latency pass before it has waited already.
+OPERATOR_GATE_S = 10.0
+
 Report = Callable[[Progress], None]
 # What a pass found, and how long its stages took.
 PassResult = Tuple[Dict[str, Any], Dict[str, float]]
@@ -186,8 +189,11 @@ def operator_pass(job: Job, model_path: str, machine: Machine, report: Report) -
             session.run()
             session.after_run()
         watch.lap("warm-up")
+        opened = gate.wait(machine, dataclasses.replace(job.gate, timeout_s=min(job.gate.timeout_s, OPERATOR_GATE_S)))
+        before = conditions.read(machine)
         session.begin_recording()
         latencies = _recorded_runs(session, job.schedule, machine, report)
+        after = conditions.read(machine)
         recorded = session.end_recording()
         watch.lap("record")
         body = dataclasses.asdict(
@@ -199,6 +205,9 @@ def operator_pass(job: Job, model_path: str, machine: Machine, report: Report) -
                 bias_s=recorded.bias_s,
                 in_force=session.in_force,
                 graph=recorded.graph,
+                gate=opened,
+                before=before,
+                after=after,
             )
         )
         return body, watch.laps

@@ -9,17 +9,18 @@ import dataclasses
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
+import traceback
 from typing import IO, Any, Dict, Optional
 
 from device_agents import conditions, files
 from device_agents.decoding import WireError
 from device_agents.machine import Machine
-from device_agents.runtimes import machine_for
+from device_agents.runtimes import RUNTIMES, machine_for
 from device_agents.runtimes.available import installed
 from device_agents.streams import LineBuffer, claim_stdout
 from device_agents.wire import (
@@ -45,18 +46,21 @@ from device_agents.wire import (
 # seconds while they wait.
 SILENCE_S = 120.0
 STDERR_TAIL_BYTES = 8192
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 def main() -> int:
     """Serve until standard input ends; returns the exit code."""
     agent = Agent(claim_stdout())
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in ENDING:
         signal.signal(number, lambda *_: sys.exit(1))
     try:
         agent.serve()
     except BrokenPipeError:
         pass  # the host is gone; there is nobody to tell
     finally:
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)  # a second request to end must not cut cleaning up short
         agent.stop_worker()
     return 0
 
@@ -72,6 +76,8 @@ class Agent:
         self._digest = own_digest()
 
     def serve(self) -> None:
+        with contextlib.suppress(OSError):
+            os.utime(sys.argv[0])  # in use: not to be removed as long unused
         files.remove_leftovers()
         self._send(0, "hello", dataclasses.asdict(self.hello()))
         self._selector.register(0, selectors.EVENT_READ)
@@ -123,6 +129,11 @@ class Agent:
             self._dispatch(request)
         except files.FileError as error:
             self._refuse(request.id, Refused(error.kind, str(error)))
+        except Exception as error:
+            self.stop_worker()
+            message = f"{type(error).__name__}: {error}"
+            detail = traceback.format_exc()[-STDERR_TAIL_BYTES:]
+            self._refuse(request.id, Refused("internal", message, "this is a defect: please report it", detail))
 
     def _dispatch(self, request: Request) -> None:
         body = request.body
@@ -142,6 +153,10 @@ class Agent:
     def _begin(self, request_id: int, job: Job) -> None:
         if self._task is not None:
             self._refuse(request_id, Refused("busy", "the agent is already measuring"))
+            return
+        if job.runtime not in RUNTIMES:
+            known = "known: " + ", ".join(RUNTIMES)
+            self._refuse(request_id, Refused("runtime-missing", f"unknown runtime {job.runtime!r}", known))
             return
         self._task = Task(request_id, job, self._digest)
         self._start_pass(self._task, LATENCY)
@@ -225,9 +240,10 @@ class Task:
         self.pass_name, self.result = name, None
         self._pass_began = time.monotonic()
         if self._model_path is None:
-            self._model_path = self._stack.enter_context(files.staged(self.job.model)) if self.job.model.files else ""
+            self._model_path = self._stage_model()
         # Whatever the runtime writes to its temporary folder goes with it, however the worker ends.
-        scratch = self._pass_stack.enter_context(tempfile.TemporaryDirectory(dir=files.folder("jobs")))
+        scratch = files.scratch_folder()
+        self._pass_stack.callback(shutil.rmtree, scratch, ignore_errors=True)
         self._errors = self._pass_stack.enter_context(open(os.path.join(scratch, "stderr"), "w+b"))  # noqa: SIM115
         self._worker = subprocess.Popen(
             [sys.executable, sys.argv[0], "worker"],
@@ -245,8 +261,13 @@ class Task:
         self._pass_stack.callback(_close_quietly, orders)
         self.lines = LineBuffer(answers.fileno(), MAX_REPLY_BYTES)
         order = {"job": dataclasses.asdict(self.job), "pass": name, "model_path": self._model_path}
-        orders.write(json.dumps(order).encode() + b"\n")
-        orders.flush()
+        with contextlib.suppress(BrokenPipeError):  # it died at once: its closed output will tell, with its last words
+            orders.write(json.dumps(order).encode() + b"\n")
+            orders.flush()
+
+    def _stage_model(self) -> str:
+        """A simulated job has no files here: its work is in the job."""
+        return "" if self.job.runtime == "simulated" else self._stack.enter_context(files.staged(self.job.model))
 
     def end_pass(self) -> Optional[Refused]:
         """Collect the worker that has closed its output; why there is no result, or None when there is one."""
@@ -316,8 +337,9 @@ def _message(line: bytes) -> Optional[Dict[str, Any]]:
 def _crash(code: int, tail: str) -> Refused:
     """What to say about a worker that ended without a word."""
     if code == -signal.SIGKILL:
-        advice = "a smaller model or batch may fit; look at `dmesg` on the device"
-        return Refused("killed", "the measuring process was killed, most likely for want of memory", advice, tail)
+        advice = "look at `dmesg` on the device: if the kernel did it, a smaller model or batch may fit"
+        what = "the measuring process was killed (SIGKILL): by the kernel for want of memory, or by somebody"
+        return Refused("killed", what, advice, tail)
     if code < 0:
         name = signal.Signals(-code).name
         advice = "the runtime crashed on this model: try another version of it, or another runtime"

@@ -292,6 +292,7 @@ class OperatorPass:
 
     `bias_s` was already subtracted from every kernel time; `resolution_s` is the step of the runtime's clock.
     `graph` is the graph the runtime really executed, where it can tell: ONNX without weights, zlib, base64.
+    `gate`, `before` and `after` are those of the recorded runs, as in a `Round`; None in documents that lack them.
     """
 
     method: str
@@ -301,6 +302,9 @@ class OperatorPass:
     bias_s: float = 0.0
     in_force: Dict[str, str] = field(default_factory=dict)
     graph: Optional[str] = None
+    gate: Optional[GateOutcome] = None
+    before: Optional[Conditions] = None
+    after: Optional[Conditions] = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -60,6 +60,9 @@ except Exception:
 print("edgeprof-probe " + json.dumps(said))
 """
 HELLO_MARK = b'{"id":0,"reply":"hello"'
+# Below these a link or a disk is taken for dead: a weak 2.4 GHz link, an old SD card.
+SLOWEST_LINK_BYTES_PER_S = 100e3
+SLOWEST_DISK_BYTES_PER_S = 5e6
 # What a login shell may print before our program says its first line.
 MAX_BANNER_LINES = 1000
 
@@ -255,9 +258,18 @@ class Agent:
                 )
             for ref, path in absent.values():
                 upload = f"{wanted.upload_dir}/{ref.sha256}.{secrets.token_hex(4)}"
-                self._link.put(path, upload, self._deadlines.transfer_s)
-                self._ask("adopt", wire.Adopt(upload, ref), "adopted")
+                self._link.put(path, upload, self._deadlines.transfer_s + ref.size_bytes / SLOWEST_LINK_BYTES_PER_S)
+                with self._patience(ref.size_bytes):
+                    self._ask("adopt", wire.Adopt(upload, ref), "adopted")
             return total
+
+    def is_alive(self) -> bool:
+        """Whether the agent still answers; one that heard nothing for two minutes has left."""
+        try:
+            self._ask("ping", wire.Nothing(), "pong")
+        except (AgentLost, ProtocolError):
+            return False
+        return True
 
     def conditions(self) -> wire.Conditions:
         """The device as it is now."""
@@ -272,8 +284,20 @@ class Agent:
             AgentLost: no sign of life for longer than the deadline allows.
         """
         within_s = job.deadline_s + self._deadlines.answer_s
-        profile: wire.Profile = self._ask("profile", job, "profile", within_s, on_progress)
+        with self._patience(sum(file.size_bytes for file in job.model.files)):
+            profile: wire.Profile = self._ask("profile", job, "profile", within_s, on_progress)
         return profile
+
+    @contextmanager
+    def _patience(self, size_bytes: int) -> Iterator[None]:
+        """An agent that hashes or copies a large file does nothing else: allow it the time a slow card takes."""
+        usual = self._deadlines
+        more_s = size_bytes / SLOWEST_DISK_BYTES_PER_S
+        self._deadlines = replace(usual, silence_s=usual.silence_s + more_s, answer_s=usual.answer_s + more_s)
+        try:
+            yield
+        finally:
+            self._deadlines = usual
 
     def _ask(
         self,

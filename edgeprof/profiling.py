@@ -70,12 +70,16 @@ class OpenDevice:
         self._stack.close()
 
     def agent(self, runtime: str) -> Agent:
-        """The agent in the Python that has this runtime; started on first use."""
+        """The agent in the Python that has this runtime; started on first use, and again if it has left."""
         python = python_for(self.device, runtime)
-        if python not in self._agents:
-            agent = Agent(self._link, python, name=self.device.name, deadlines=self._deadlines)
-            self._agents[python] = self._stack.enter_context(agent)
-        return self._agents[python]
+        running = self._agents.get(python)
+        if running is not None and running.is_alive():
+            return running
+        if running is not None:
+            running.close()
+        agent = Agent(self._link, python, name=self.device.name, deadlines=self._deadlines)
+        self._agents[python] = self._stack.enter_context(agent)
+        return agent
 
     def profile(self, model: ModelFile, settings: Settings, on_progress: OnProgress | None = None) -> Run:
         """Profile a model; where no runtime is named, the first one that can do all that was asked.
@@ -174,7 +178,6 @@ class OpenDevice:
             return job
         return dataclasses.replace(
             job,
-            model=dataclasses.replace(job.model, files=()),
             board=board_to_simulate(self.device.board or ""),
             work=work(model.graph),
         )

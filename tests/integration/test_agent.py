@@ -18,9 +18,11 @@ import pytest
 from device_agents import wire
 from edgeprof.agent import Agent, Deadlines
 from edgeprof.errors import AgentLost, JobRefused, LinkError, NoPython, NoSpace
+from edgeprof.fleet import Device
 from edgeprof.links.local import LocalLink
 from edgeprof.models.simulated import board_to_simulate
 from edgeprof.packing import pack_agent
+from edgeprof.profiling import OpenDevice
 
 SOON_S = 20.0
 
@@ -347,3 +349,37 @@ def test_a_disk_too_full_for_the_agent_is_an_error_that_says_so(small_disk: Path
 
     with LocalLink() as link, pytest.raises(NoSpace, match="free in"):
         Agent(link, sys.executable).__enter__()
+
+
+def test_an_agent_that_has_left_is_started_again_for_the_next_model() -> None:
+    with OpenDevice(Device(name="here", python=sys.executable)) as device:
+        first = device.agent("simulated")
+        first.close()
+
+        second = device.agent("simulated")
+
+        assert second is not first
+        assert second.profile(simulated_job()).origin == wire.SIMULATED
+
+
+def test_scratch_folders_of_dead_agents_are_removed_by_the_next_one(cache: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = cache / "jobs" / f"{dead.pid}-left"
+    ours = cache / "jobs" / f"{os.getpid()}-ours"
+    for folder in (left, ours):
+        folder.mkdir(parents=True)
+
+    with LocalLink() as link, Agent(link, sys.executable):
+        assert not left.exists()
+        assert ours.exists()
+
+
+def test_an_unexpected_failure_is_a_refusal_and_the_agent_lives_on(agent: Agent, cache: Path) -> None:
+    (cache / "models").parent.mkdir(exist_ok=True)
+    (cache / "models").write_text("a file where a folder must be")
+
+    with pytest.raises(JobRefused):
+        agent.missing([wire.FileRef("x", "a" * 64, 1)])
+
+    assert agent.is_alive()
