@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ import pytest
 
 from edgeprof.cli import main
 from edgeprof.fleet import Fleet
-from tests.integration import sshd as server
+from tests.integration.ordinary_user import PASSWORD, USER, USER_ID, sshd_of_ordinary_user
 from tests.integration.sshd import Sshd, keygen
 from tests.integration.terminal import Terminal
 
@@ -258,43 +255,12 @@ def test_a_jump_host_is_trusted_before_the_device(edgeprof: CommandLine, make_ss
 
 # --- a key instead of a password ---
 
-USER, USER_ID, PASSWORD = "edgeprof-test", 54321, "open sesame"
-# By `openssl passwd -6 -salt edgeprof`.
-PASSWORD_HASH = "$6$edgeprof$6wIuNcGwlmzq3ulIgl81rJ2vUMNBOTtmtXjZNhmeU7ZhwXxv05AgoygPY./9QlNOVWHiYvTXgegpbeYLlq5q60"
-IN_NAMESPACE = 'mount --bind "$1" /etc/passwd && mount --bind "$2" /etc/shadow && shift 2 && exec "$@"'
-
 
 @pytest.fixture
 def password_sshd() -> Iterator[Sshd]:
-    """An sshd in a mount namespace of its own, whose users are root, sshd and one with a password."""
-    reason = server.why_not()
-    if reason or os.getuid() != 0:
-        pytest.skip(reason or "needs root: a user with a password, in a mount namespace")
-    # pytest's own temporary folder is closed to other users.
-    folder = Path(tempfile.mkdtemp(prefix="edgeprof-"))
-    try:
-        folder.chmod(0o755)
-        passwd, shadow = folder / "passwd", folder / "shadow"
-        home = folder / "sshd" / "home"
-        passwd.write_text(f"{Path('/etc/passwd').read_text()}{USER}:x:{USER_ID}:{USER_ID}::{home}:/bin/sh\n")
-        shadow.write_text(f"{USER}:{PASSWORD_HASH}:19000:0:99999:7:::\n")
-        shadow.chmod(0o600)
-        prefix = ("unshare", "--mount", "--propagation", "private", "sh", "-c", IN_NAMESPACE, "sh")
-        can = subprocess.run([*prefix, str(passwd), str(shadow), "true"], capture_output=True, check=False)
-        if can.returncode:
-            pytest.skip(f"needs root that may mount: {can.stderr.decode().strip()}")
-        options = (
-            "PasswordAuthentication yes",
-            "AuthorizedKeysFile .ssh/authorized_keys",
-            "StrictModes yes",
-        )
-        sshd = Sshd(folder / "sshd", options=options, prefix=(*prefix, str(passwd), str(shadow)), user=USER)
-        with sshd:
-            os.chown(sshd.home, USER_ID, USER_ID)
-            sshd.home.chmod(0o700)
-            yield sshd
-    finally:
-        shutil.rmtree(folder)
+    options = ("PasswordAuthentication yes", "AuthorizedKeysFile .ssh/authorized_keys", "StrictModes yes")
+    with sshd_of_ordinary_user(options) as sshd:
+        yield sshd
 
 
 def install(edgeprof: CommandLine, sshd: Sshd, password: str = PASSWORD) -> tuple[int, str]:
