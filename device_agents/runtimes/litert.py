@@ -8,7 +8,7 @@ from device_agents.machine import Machine
 from device_agents.runtimes import Recorded, RuntimeRefusal
 from device_agents.runtimes.available import distribution_version
 from device_agents.runtimes.litert_capi import CompiledModel, Library, LiteRtError, TensorType
-from device_agents.runtimes.options import Pinned, affinity_text, require_file, require_options
+from device_agents.runtimes.options import Pinned, affinity_text, require_file, require_options, require_threads
 from device_agents.runtimes.tensors import Dim, concrete_shapes, require_sizes, require_supported, size_bytes
 from device_agents.runtimes.tflite_events import KernelTimes
 from device_agents.runtimes.tflite_file import ELEMENT_TYPES, require_whole
@@ -32,6 +32,7 @@ def open_session(
         RuntimeRefusal: the options, the model or the device do not allow it.
     """
     require_options(job.options, NAME, ("xnnpack", "delegate", "delegate_options"))
+    require_threads(job.options)
     require_file(model_path, job.model.name, "model-invalid")
     if job.options.delegate:
         require_file(job.options.delegate, "delegate", "delegate-failed")
@@ -56,7 +57,10 @@ def open_session(
                 f"{job.model.name}: LiteRT's compiled model cannot take it ({error}), so its operators cannot be timed",
                 OTHER_RUNTIME,
             ) from error
-        why = f"LiteRT's compiled model cannot take it ({error}): the Interpreter of the same package is used"
+        why = (
+            f"LiteRT's compiled model cannot take it ({error}): the Interpreter of the same package is used, "
+            "and the attempt counts in the peak memory"
+        )
         return _open_interpreter(job, model_path, machine, [why, *_missing_cpu_lists(machine)])
 
 

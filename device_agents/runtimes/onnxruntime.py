@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from device_agents.machine import Machine
 from device_agents.runtimes import Recorded, RuntimeRefusal, ort_errors, ort_profile
-from device_agents.runtimes.options import Pinned, affinity_text, require_file, require_options
+from device_agents.runtimes.options import Pinned, affinity_text, require_file, require_options, require_threads
 from device_agents.runtimes.tensors import ITEM_BYTES, Dim, concrete_shapes, require_sizes, require_supported
 from device_agents.wire import Job, RuntimeOptions, TensorInfo
 
@@ -38,6 +38,7 @@ def open_session(job: Job, model_path: str, machine: Machine, profiled: bool) ->
         RuntimeRefusal: the options, the model or the device do not allow it.
     """
     require_options(job.options, NAME, ("optimization", "provider", "provider_options"))
+    require_threads(job.options)
     require_file(model_path, job.model.name, "model-invalid")
     start = machine.now()
     try:

@@ -6,6 +6,7 @@ from typing import FrozenSet, Optional, Sequence, Set, Tuple
 from device_agents.runtimes import RuntimeRefusal
 from device_agents.wire import RuntimeOptions
 
+THREADS_PER_CPU = 8
 # Options that only some runtimes have; one that is set where it means nothing is refused, not ignored.
 SPECIAL = ("optimization", "xnnpack", "provider", "provider_options", "delegate", "delegate_options", "library")
 
@@ -30,6 +31,19 @@ def require_options(options: RuntimeOptions, runtime: str, understood: Sequence[
         raise RuntimeRefusal("bad-option", "provider options are given without a provider", "name the provider too")
     if options.delegate_options and not options.delegate:
         raise RuntimeRefusal("bad-option", "delegate options are given without a delegate", "name the delegate too")
+
+
+def require_threads(options: RuntimeOptions) -> None:
+    """Refuse so many threads that a job would not end in any reasonable time.
+
+    Raises:
+        RuntimeRefusal: bad-option.
+    """
+    most = THREADS_PER_CPU * (os.cpu_count() or 1)
+    if options.threads > most:
+        raise RuntimeRefusal(
+            "bad-option", f"{options.threads} threads are too many for this device", f"give at most {most}"
+        )
 
 
 def require_file(path: str, what: str, kind: str) -> None:

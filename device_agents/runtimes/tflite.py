@@ -11,7 +11,7 @@ from device_agents.runtimes.available import (
     distribution_version,
     find_tflite_library,
 )
-from device_agents.runtimes.options import require_file, require_options
+from device_agents.runtimes.options import require_file, require_options, require_threads
 from device_agents.runtimes.tflite_c import CLibrarySession
 from device_agents.runtimes.tflite_file import require_whole
 from device_agents.runtimes.tflite_interpreter import InterpreterSession
@@ -30,6 +30,7 @@ def open_session(
         RuntimeRefusal: the options, the model or the device do not allow it.
     """
     require_options(job.options, NAME, ("xnnpack", "delegate", "delegate_options", "library"))
+    require_threads(job.options)
     require_file(model_path, job.model.name, "model-invalid")
     if job.options.library:
         require_file(job.options.library, "library", "bad-option")

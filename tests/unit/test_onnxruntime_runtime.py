@@ -15,6 +15,7 @@ from device_agents import inputs
 from device_agents.machine import Machine
 from device_agents.runtimes import RuntimeRefusal, ort_profile
 from device_agents.runtimes.onnxruntime import OrtSession, open_session, worker_affinities
+from device_agents.runtimes.options import require_threads
 from device_agents.wire import FileRef, Job, ModelRef, RuntimeOptions
 
 RECORDED = Path(__file__).parents[1] / "recorded"
@@ -212,3 +213,8 @@ def test_a_recorded_profile_gives_an_if_without_its_branch() -> None:
 def test_worker_threads_are_pinned_one_to_one_or_to_all() -> None:
     assert worker_affinities(RuntimeOptions(threads=3, affinity=(4, 5, 6))) == "6;7"
     assert worker_affinities(RuntimeOptions(threads=3, affinity=(4, 5))) == "5,6;5,6"
+
+
+def test_threads_beyond_reason_are_refused_before_they_are_started() -> None:
+    with pytest.raises(RuntimeRefusal, match="99999 threads are too many"):
+        require_threads(RuntimeOptions(threads=99_999))
