@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from device_agents import wire
 from edgeprof.agent import Agent
 from edgeprof.errors import EdgeprofError
-from edgeprof.fleet import Device
+from edgeprof.fleet import RUNTIMES, Device
+from edgeprof.models import board_to_simulate
 from edgeprof.profiling import OpenDevice
 
 __all__ = ["Finding", "examine"]
 
-RUNTIMES = ("onnxruntime", "litert", "tflite")
 FREE_BYTES_WANTED = 200 * 1024 * 1024
 FASTEST_GOVERNOR = "performance"
 # Raspberry Pi firmware bits (see device_agents/conditions.py).
@@ -32,6 +32,8 @@ class Finding:
 def examine(device: Device) -> Iterator[Finding]:
     """Findings as they are made; the first problem with the link or the agent ends them."""
     try:
+        if device.board is not None:
+            board_to_simulate(device.board)
         with OpenDevice(device) as opened:
             yield Finding(level="ok", what=f"reached {device.address}")
             yield from _examine_open(device, opened)

@@ -32,6 +32,8 @@ __all__ = ["Device", "Fleet"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LOCAL = "local"
+RUNTIMES = ("onnxruntime", "litert", "tflite")
+ORIGINS = ("emulated",)
 FORMS = "ssh://user@host, ssh://user@host:port, local: or sim:BOARD"
 
 # No leading dash and no shell characters: host and user may end up in the user's own ProxyCommand.
@@ -256,9 +258,23 @@ def _check(device: Device, path: Path) -> None:
         raise FleetError(
             f"{path}: {device.name!r} cannot be a device's name", "use letters, digits, dot, dash and underscore"
         )
+    where = f"{path}: devices.{device.name}"
     problem = _address_problem(device.address)
     if problem:
-        raise FleetError(f"{path}: devices.{device.name}: address {device.address!r}: {problem}", f"use {FORMS}")
+        raise FleetError(f"{where}: address {device.address!r}: {problem}", f"use {FORMS}")
+    if device.name == LOCAL and device.scheme != "local":
+        raise FleetError(
+            f"{where}: address {device.address!r}: the name {LOCAL!r} is this machine's", "choose another name"
+        )
+    for runtime in device.pythons:
+        if runtime not in RUNTIMES:
+            advice = f"{_near(runtime, RUNTIMES)} runtimes are {', '.join(RUNTIMES)}".strip()
+            raise FleetError(f"{where}: pythons: unknown runtime {runtime!r}", advice)
+    if device.origin is not None and device.origin not in ORIGINS:
+        raise FleetError(
+            f"{where}: origin {device.origin!r} cannot be claimed",
+            'it may only be "emulated", for a device that cannot know that it is; leave it out otherwise',
+        )
 
 
 def _address_problem(address: str) -> str | None:
@@ -266,7 +282,7 @@ def _address_problem(address: str) -> str | None:
     if scheme == "local" and colon:
         return "nothing may follow local:" if rest else None
     if scheme == "sim" and colon:
-        return None if NAME.fullmatch(rest) else "it must name a board, as in sim:pi5"
+        return None if NAME.fullmatch(rest) else "it must name a board, as in sim:example"
     if scheme != "ssh" or not colon:
         return "it does not begin with ssh://, local: or sim:"
     found = SSH_ADDRESS.fullmatch(address)

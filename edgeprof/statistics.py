@@ -6,6 +6,7 @@ Pure functions; docs/measuring.md explains every formula and constant.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -43,6 +44,8 @@ BLOCKS = 10
 MAD_TO_SIGMA = 1.4826
 # A runtime's clock of step r misjudges one duration by up to r: below 10 r that is more than a tenth of it.
 RESOLUTION_STEPS = 10
+# An interval wider than its median says only that nothing is known; its digits would look like knowledge.
+USELESS_HALF_WIDTH = 0.5
 # MLPerf loadgen's confidence for its early-stopping percentile estimate.
 TAIL_CONFIDENCE = 0.99
 
@@ -86,6 +89,12 @@ class Summary:
         if self.median_low_s is None or self.median_high_s is None:
             return None
         return (self.median_high_s - self.median_low_s) / 2 / self.median_s
+
+    @property
+    def is_interval_useful(self) -> bool:
+        """Whether there is an interval, and one that is no wider than the median itself."""
+        half_width = self.relative_half_width
+        return half_width is not None and half_width <= USELESS_HALF_WIDTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,7 +381,7 @@ def operator_totals(run: Run) -> OperatorTotals | None:
     profiled = _median(recorded.latencies_s)
     rounds = usable_rounds(run.profile)
     unprofiled = float(np.median(np.concatenate(rounds))) if rounds else None
-    remainder = profiled - total if profiled is not None and total is not None else None
+    remainder = _difference(profiled, total, len(rows))
     unmapped = [row for row in rows if row.origin == "unmapped"]
     shares = [row.share for row in unmapped if row.share is not None]
     return OperatorTotals(
@@ -380,12 +389,20 @@ def operator_totals(run: Run) -> OperatorTotals | None:
         n_unmapped=len(unmapped),
         sum_s=total,
         profiled_median_s=profiled,
-        overhead=profiled / unprofiled - 1 if profiled is not None and unprofiled else None,
+        overhead=_difference(profiled / unprofiled, 1.0, 1) if profiled is not None and unprofiled else None,
         remainder_s=remainder,
         remainder_share=remainder / profiled if remainder is not None and profiled else None,
         unmapped_share=sum(shares) if any(row.share is not None for row in rows) else None,
         note=note,
     )
+
+
+def _difference(whole: float | None, total: float | None, n_parts: int) -> float | None:
+    """`whole` - `total`, a sum of `n_parts`; 0 where it is no more than the rounding of as many additions."""
+    if whole is None or total is None:
+        return None
+    rounding = (n_parts + 1) * sys.float_info.epsilon * max(abs(whole), abs(total))
+    return whole - total if abs(whole - total) > rounding else 0.0
 
 
 def _sum_per_run(recorded: OperatorPass) -> tuple[float | None, str | None]:

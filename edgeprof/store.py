@@ -28,6 +28,7 @@ LATEST = "latest"
 BUSY_TIMEOUT_S = 30.0
 BUSY_RETRY_S = 0.02
 N_CANDIDATES = 5
+ELSEWHERE = "move the file away, or set EDGEPROF_HOME to another folder; the file was left as it is"
 
 TABLES = sa.MetaData()
 # The prefix keeps clear of other programs in a database that a team shares.
@@ -171,6 +172,16 @@ class Store:
             raise self._nothing_like(reference)
         return decode_run(document, f"{self.place}, run {run_id}")
 
+    def read(self, rows: Iterable[StoredRun]) -> Iterator[Run | StoreError]:
+        """The run of each row; for one that cannot be read the reason, so that the others still can be."""
+        with self._reading() as connection:
+            for row in rows:
+                document = _document(connection, row.id)
+                try:
+                    yield self._nothing_like(row.id) if document is None else decode_run(document, f"run {row.id}")
+                except StoreError as error:
+                    yield error
+
     def list(
         self,
         *,
@@ -251,7 +262,7 @@ class Store:
             if tables and self._is_sqlite:
                 raise StoreError(
                     f"{self.place}: a database of something else (it has a table {tables[0]!r})",
-                    "name another file for the store; this one was left as it is",
+                    ELSEWHERE,
                 )
             return 0
         content = connection.scalar(sa.select(META.c.content).where(META.c.name == "schema"))
@@ -361,7 +372,7 @@ def _explain(error: BaseException | None) -> tuple[str, str]:
     code = getattr(error, "sqlite_errorcode", None)
     text = str(error).strip().partition("\n")[0]
     known: dict[int | None, tuple[str, str]] = {
-        sqlite3.SQLITE_NOTADB: ("not a SQLite database", "name another file for the store; this one was left as it is"),
+        sqlite3.SQLITE_NOTADB: ("not a SQLite database", ELSEWHERE),
         sqlite3.SQLITE_CORRUPT: (
             f"the file is damaged ({text})",
             "restore a copy, or save what can be read with `sqlite3 FILE .recover`; nothing was changed",

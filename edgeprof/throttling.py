@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from device_agents.wire import Clocks, Conditions, Profile
 
-__all__ = ["PI_BITS", "clock_notes", "throttle_reasons"]
+__all__ = ["PI_BITS", "clock_notes", "operator_throttling", "throttle_reasons"]
 
 # Raspberry Pi documentation, vcgencmd get_throttled; bit n + 16 says the same of any time since boot.
 PI_BITS = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
@@ -23,18 +23,28 @@ SAME_CLOCK = 0.999
 # There the maximum is a turbo clock that no load on all cores has to reach (kernel: admin-guide/pm/intel_pstate).
 TURBO_ARCHITECTURES = ("x86_64", "amd64", "i686", "i386")
 
-COOL = "cool the device (heat sink, fan, longer pauses), or measure at a lower, sustainable clock"
+COOL = "cool the device (heat sink, fan), set a lower clock on it that it can sustain, or heat it less: fewer --threads"
 SUPPLY = "use the board's own power supply and a short, thick cable"
+ROUNDS, OPERATOR_PASS = "the rounds", "the operator pass"
 
 
 def throttle_reasons(profile: Profile) -> Iterator[tuple[str, str]]:
     """(what was seen, what to do) for everything that shows a clock held down during the rounds."""
     looks = [c for r in profile.rounds for c in (r.before, r.after)]
-    yield from _firmware_bits(looks)
-    for policy in sorted({c.cpus for look in looks for c in look.clocks if _is_used(c.cpus, profile)}):
-        yield from _lowered_limit(policy, looks)
+    yield from _firmware_bits(looks, ROUNDS)
+    for policy in _used_policies(profile, looks):
+        yield from _lowered_limit(policy, looks, ROUNDS)
         yield from _low_clock(policy, profile)
         yield from _low_states(policy, profile)
+
+
+def operator_throttling(profile: Profile) -> Iterator[str]:
+    """What shows a clock held down during the operator pass: firmware bits, and limits that fell."""
+    recorded = profile.operators
+    looks = [look for look in (recorded.before, recorded.after) if look is not None] if recorded else []
+    yield from (what for what, _ in _firmware_bits(looks, OPERATOR_PASS))
+    for policy in _used_policies(profile, looks):
+        yield from (what for what, _ in _lowered_limit(policy, looks, OPERATOR_PASS))
 
 
 def clock_notes(profile: Profile) -> Iterator[str]:
@@ -53,7 +63,7 @@ def clock_notes(profile: Profile) -> Iterator[str]:
             )
 
 
-def _firmware_bits(looks: list[Conditions]) -> Iterator[tuple[str, str]]:
+def _firmware_bits(looks: list[Conditions], when: str) -> Iterator[tuple[str, str]]:
     bits = [look.throttled for look in looks if look.throttled is not None]
     if not bits:
         return
@@ -65,18 +75,19 @@ def _firmware_bits(looks: list[Conditions]) -> Iterator[tuple[str, str]]:
         return
     text = []
     if now:
-        text.append(f"the firmware reported {_bit_names(now)} during the rounds")
+        text.append(f"reported {_bit_names(now)}")
     if fresh:
-        text.append(f"it newly recorded {_bit_names(fresh)}")
+        text.append(f"newly recorded {_bit_names(fresh)}")
     seen = max(bits, key=lambda value: (value & 0xF).bit_count())
-    yield f"{' and '.join(text)} (get_throttled {seen:#x})", SUPPLY if (now | fresh) & UNDER_VOLTAGE else COOL
+    what = f"the firmware {' and '.join(text)} during {when} (get_throttled {seen:#x})"
+    yield what, SUPPLY if (now | fresh) & UNDER_VOLTAGE else COOL
 
 
 def _bit_names(bits: int) -> str:
     return ", ".join(name for bit, name in PI_BITS.items() if bits >> bit & 1)
 
 
-def _lowered_limit(policy: str, looks: list[Conditions]) -> Iterator[tuple[str, str]]:
+def _lowered_limit(policy: str, looks: list[Conditions], when: str) -> Iterator[tuple[str, str]]:
     """The kernel's thermal governor caps a clock by lowering scaling_max_freq (kernel: cpufreq cooling)."""
     clocks = [c for look in looks for c in look.clocks if c.cpus == policy]
     for name, limits in (
@@ -86,7 +97,7 @@ def _lowered_limit(policy: str, looks: list[Conditions]) -> Iterator[tuple[str, 
         if limits and min(limits) < SAME_CLOCK * limits[0]:
             yield (
                 f"the {name} maximum clock of CPUs {policy} fell from {_mhz(limits[0])} to {_mhz(min(limits))} "
-                "during the run",
+                f"during {when}",
                 COOL,
             )
 
@@ -129,6 +140,10 @@ def _low_states(policy: str, profile: Profile) -> Iterator[tuple[str, str]]:
 
 def _policy(look: Conditions, policy: str) -> Clocks | None:
     return next((c for c in look.clocks if c.cpus == policy), None)
+
+
+def _used_policies(profile: Profile, looks: list[Conditions]) -> list[str]:
+    return sorted({c.cpus for look in looks for c in look.clocks if _is_used(c.cpus, profile)})
 
 
 def _is_used(policy: str, profile: Profile) -> bool:

@@ -15,7 +15,7 @@ from statistics import NormalDist, median
 from device_agents.wire import Conditions, Profile
 from edgeprof.errors import MeasurementError
 from edgeprof.statistics import MIN_ROUNDS, Summary, summarise
-from edgeprof.throttling import clock_notes, throttle_reasons
+from edgeprof.throttling import clock_notes, operator_throttling, throttle_reasons
 
 __all__ = [
     "LEVELS",
@@ -24,6 +24,7 @@ __all__ = [
     "conditions",
     "judge",
     "mann_kendall",
+    "operator_notes",
     "other_busy_share",
     "stolen_share",
     "unreadable",
@@ -109,7 +110,7 @@ def _invalid(profile: Profile) -> Iterator[Reason]:
         yield Reason(
             level=INVALID,
             what=f"{len(bad)} of {len(samples)} samples are no positive number, the first is {bad[0]}",
-            do="the device's clock is broken or too coarse for this model: raise the batch size, or use another device",
+            do="the device's clock is broken or too coarse for this model: raise --batch, or use another device",
         )
     yield from _clock_faults(profile)
 
@@ -144,7 +145,7 @@ def _gate(profile: Profile) -> Iterator[Reason]:
             level=GATE_TIMEOUT,
             what=f"the device was not quiet and cool within {profile.job.gate.timeout_s:g} s before round {numbers}: "
             + "; ".join(causes),
-            do="stop other programs and let the device cool, or wait longer with a larger gate timeout",
+            do="stop other programs and let the device cool, or wait longer: --gate-timeout",
         )
 
 
@@ -169,8 +170,8 @@ def _drift_over_rounds(profile: Profile, summary: Summary) -> Iterator[Reason]:
             level=DRIFTING,
             what=f"the medians of the rounds {verb} by {abs(change):.1%} from first to last (limit {DRIFT_LIMIT:.0%})"
             + _accompanied(profile),
-            do="let the device reach its steady state first: more warm-up and more rounds, or a lower cool gate; "
-            "report a sustained figure if it never settles",
+            do="let the device reach its steady state: more and longer rounds (--rounds, --min-time), which also "
+            "give warm-up more time; a device that never settles has no one latency",
         )
 
 
@@ -202,7 +203,7 @@ def _drift_within_rounds(profile: Profile) -> Iterator[Reason]:
             level=DRIFTING,
             what=f"within every round latency {'rises' if change > 0 else 'falls'}, typically by {abs(change):.1%} "
             f"from its first to its last third (limit {DRIFT_LIMIT:.0%})",
-            do="a burst and sustained use differ on this device: measure longer rounds with a larger min_s",
+            do="a burst and sustained use differ on this device: measure longer rounds: --min-time",
         )
 
 
@@ -216,7 +217,8 @@ def _unfinished_warmup(profile: Profile, summary: Summary) -> Iterator[Reason]:
             level=DRIFTING,
             what=f"warm-up ended before latency was flat, and the first round is {abs(change):.1%} "
             f"{'slower' if change > 0 else 'faster'} than the others (limit {DRIFT_LIMIT:.0%})",
-            do="give warm-up a larger share of the time",
+            do="raise --min-time or --rounds: warm-up may take "
+            f"{profile.job.schedule.warmup_share:.0%} of the time that the rounds take",
         )
 
 
@@ -245,13 +247,14 @@ def mann_kendall(values: tuple[float, ...]) -> float:
 
 
 def _noisy(profile: Profile, summary: Summary) -> Iterator[Reason]:
-    quiet = "stop other programs on the device and " + REPEAT + ", or take more rounds"
+    quiet = "stop other programs on the device and " + REPEAT + " with more --rounds"
     if summary.n_runs < MIN_RUNS:
         what = f"{summary.n_runs} runs are too few to judge their spread (at least {MIN_RUNS})"
-        yield Reason(level=NOISY, what=what, do="raise the runs per round or the time allowed for a round")
+        yield Reason(level=NOISY, what=what, do="raise --min-runs, and --max-time if rounds end before they have them")
     width = summary.relative_half_width
     if width is not None and width > HALF_WIDTH_LIMIT:
-        what = f"the {summary.confidence:.0%} interval of the median is +-{width:.1%} (limit {HALF_WIDTH_LIMIT:.0%})"
+        size = f"+-{width:.1%}" if summary.is_interval_useful else "wider than the median itself"
+        what = f"the {summary.confidence:.0%} interval of the median is {size} (limit +-{HALF_WIDTH_LIMIT:.0%})"
         yield Reason(level=NOISY, what=what, do=quiet)
     if summary.relative_spread > SPREAD_LIMIT:
         what = f"single runs spread by {summary.relative_spread:.1%} of the median (limit {SPREAD_LIMIT:.0%})"
@@ -284,11 +287,11 @@ def _cut_short(profile: Profile) -> Iterator[Reason]:
             level=NOISY,
             what=f"{len(short)} of {len(profile.rounds)} rounds ended at their limit of {schedule.max_s:g} s with only "
             f"{min(short)} of {schedule.min_runs} runs",
-            do="raise the time allowed for a round (max_s), or ask for fewer runs",
+            do="raise --max-time, or ask for fewer runs: --min-runs",
         )
     if len(profile.rounds) < schedule.rounds:
         what = f"only {len(profile.rounds)} of {schedule.rounds} rounds were measured"
-        yield Reason(level=NOISY, what=what, do=REPEAT + " with a later deadline")
+        yield Reason(level=NOISY, what=what, do=REPEAT + " with a larger --deadline")
 
 
 def other_busy_share(profile: Profile) -> float | None:
@@ -343,7 +346,7 @@ def _unverified(profile: Profile) -> Iterator[Reason]:
         yield Reason(
             level=STEADY_UNVERIFIED,
             what=f"{len(profile.rounds)} rounds cannot show whether rounds differ (at least {MIN_ROUNDS})",
-            do=f"ask for {MIN_ROUNDS} rounds or more",
+            do=f"ask for more: --rounds {MIN_ROUNDS} at least",
         )
 
 
@@ -394,3 +397,15 @@ def _notes(profile: Profile) -> Iterator[str]:
     if not profile.warmup_is_flat:
         yield "warm-up spent its share of the time before latency was flat"
     yield from clock_notes(profile)
+
+
+def operator_notes(profile: Profile) -> tuple[str, ...]:
+    """Why the operator times may be too long; the verdict is of the latency pass and knows nothing of it."""
+    recorded = profile.operators
+    if recorded is None:
+        return ()
+    found = []
+    if recorded.gate is not None and not recorded.gate.passed:
+        causes = "; ".join(recorded.gate.reasons) or "no reason recorded"
+        found.append(f"the operator pass began although the device was not quiet and cool: {causes}")
+    return (*found, *operator_throttling(profile))

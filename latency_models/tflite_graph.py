@@ -55,7 +55,9 @@ def read(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, batch:
         reader = _Reader(tflite.Model.GetRootAsModel(data, 0), len(data))
         graph = reader.graph(path.name)
     except _DAMAGE as error:
-        raise GraphError(f"{path.name} is damaged or cut off: {error}") from error
+        raise GraphError(
+            f"{path.name} is damaged or cut off: its {len(data)} bytes point to places outside of them"
+        ) from error
     wanted = {name: (batch, *dims[1:]) for name, dims in reader.dynamic_batches.items() if batch is not None}
     return _resized(graph, {**wanted, **(shapes or {})})
 

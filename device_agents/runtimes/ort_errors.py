@@ -72,5 +72,5 @@ def refusal_at_run(error: BaseException) -> RuntimeRefusal:
     if re.search(r"Failed to allocate memory|bad_alloc", words) or isinstance(error, MemoryError):
         return RuntimeRefusal("out-of-memory", words, "use smaller shapes, or a smaller model", detail)
     return RuntimeRefusal(
-        "bad-input", words, "give the shapes this model is meant for (--shape NAME=1x3x224x224)", detail
+        "bad-input", words, "give the shapes this model is meant for (--shape NAME=1,3,224,224)", detail
     )

@@ -5,7 +5,9 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 finished with failures, 4 not trusted or r
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -17,9 +19,20 @@ from edgeprof.errors import EdgeprofError, UsageError
 __all__ = ["main"]
 
 EXIT_ERROR, EXIT_USAGE = 1, 2
+FAILED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+# What to do about an error of the operating system that no part of the program had words for.
+ELSEWHERE = "EDGEPROF_HOME=FOLDER keeps what edgeprof writes in a folder of your choice"
+SYSTEM_ADVICE = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EROFS: ELSEWHERE,
+    errno.ENOTDIR: ELSEWHERE,
+    errno.EACCES: f"mend its permissions; {ELSEWHERE}",
+}
+OTHER_ADVICE = "run it again with --debug after `edgeprof` to see where it happened"
 # Command, where it is, and its line in the overview: importing a command to ask for its help would cost start-up time.
 COMMANDS = {
-    "demo": ("edgeprof.cli.demo:demo", "The whole story on this machine, in two minutes."),
+    "demo": ("edgeprof.cli.demo:demo", "The whole story on this machine, in under a minute."),
     "devices": ("edgeprof.cli.devices:devices", "The devices edgeprof can reach."),
     "profile": ("edgeprof.cli.profile:profile", "Profile models on devices."),
     "runs": ("edgeprof.cli.runs:runs", "Profiles that were kept: list, show, compare, export."),
@@ -68,6 +81,8 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         result: Any = cli.main(arguments, prog_name="edgeprof", standalone_mode=False)
+        if sys.stdout is not None:  # as it is after >&-
+            sys.stdout.flush()  # whether everything fits there must be known before the exit code is decided
         sys.exit(result if isinstance(result, int) else 0)
     except EdgeprofError as error:
         if "--debug" in arguments:
@@ -85,9 +100,31 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left (`| head`); there is nothing to say to anybody
         sys.exit(EXIT_ERROR)
+    except OSError as error:
+        if "--debug" in arguments:
+            raise
+        click.echo(f"edgeprof: {_where(error)}{error.strerror or error}", err=True)
+        click.echo(f"  what to do: {SYSTEM_ADVICE.get(error.errno or 0, OTHER_ADVICE)}", err=True)
+        _silence_output()
+        sys.exit(EXIT_ERROR)
     except Exception as error:
         if "--debug" in arguments:
             raise
         click.echo(f"edgeprof: a defect: {type(error).__name__}: {error}", err=True)
         click.echo("  what to do: run it again with --debug after `edgeprof` and report what it prints", err=True)
         sys.exit(EXIT_ERROR)
+
+
+def _where(error: OSError) -> str:
+    """The file that an error is about. Those that we write have names in their errors; standard output has none."""
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: "
+    return "standard output: " if error.errno in FAILED_WRITES else ""
+
+
+def _silence_output() -> None:
+    """Drop what could not be printed: it would fail once more, loudly, when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

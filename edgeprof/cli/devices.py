@@ -120,7 +120,9 @@ Examples:
 )
 @click.argument("name")
 @click.option("--fingerprint", "fingerprints", multiple=True, help="Trust this key only; repeat it for jump hosts.")
-@click.option("--yes", is_flag=True, help="Trust whatever key is shown: only in a network where nobody can interfere.")
+@click.option(
+    "--yes", is_flag=True, help="Trust the key that is shown, unasked: you have compared it, or nobody is in between."
+)
 def trust(name: str, fingerprints: tuple[str, ...], yes: bool) -> int:
     """Decide whether the key that a device shows is really its own.
 
@@ -208,6 +210,10 @@ def _described(
         given["groups"] = list(groups)
     device = msgspec.structs.replace(device, **given)
     fleet.check(device)
+    if device.board is not None:
+        from edgeprof.models import board_to_simulate
+
+        board_to_simulate(device.board)
     return device
 
 

@@ -1,19 +1,54 @@
-"""Write what was asked for to a file, as a whole or not at all, or to standard output."""
+"""Where output goes: tables to a console, documents to a file as a whole or not at all, or to standard output."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgeprof.errors import EdgeprofError
 
-__all__ = ["STANDARD_OUTPUT", "write_text"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["STANDARD_OUTPUT", "console", "require_writable", "write_text"]
 
 STANDARD_OUTPUT = "-"
+# Rich takes 80 columns where nobody tells it, and drops columns of an operator table to fit them.
+COLUMNS_IN_A_FILE = 160
+
+
+def console(*, stderr: bool = False) -> Console:
+    """The console for tables: as wide as the terminal, or as COLUMNS says, or wide enough for a file or a pipe."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    is_terminal = stream is not None and stream.isatty()  # None: it was closed by >&-
+    is_told = is_terminal or "COLUMNS" in os.environ
+    return Console(stderr=stderr, highlight=False, width=None if is_told else COLUMNS_IN_A_FILE)
+
+
+def require_writable(target: str) -> None:
+    """Raise EdgeprofError if `write_text` could not write there: better said before minutes of measuring than after."""
+    if target == STANDARD_OUTPUT:
+        return
+    path = Path(target).resolve()
+    reason = None
+    if path.is_dir():
+        reason = "it is a directory"
+    elif path.exists() and not path.is_file():
+        reason = None if os.access(path, os.W_OK) else "no permission"
+    elif not path.parent.is_dir():
+        reason = f"there is no directory {path.parent}"
+    elif not os.access(path.parent, os.W_OK | os.X_OK):
+        reason = f"no permission to write in {path.parent}"
+    if reason is not None:
+        raise EdgeprofError(f"{target}: cannot be written: {reason}", "name a file in a folder you may write in")
 
 
 def write_text(target: str, text: str | bytes) -> None:

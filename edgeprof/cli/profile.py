@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from device_agents import wire
+    from edgeprof.errors import EdgeprofError
     from edgeprof.fleet import Device
     from edgeprof.models import ModelFile
     from edgeprof.profiling import Settings
@@ -16,13 +21,26 @@ if TYPE_CHECKING:
     from edgeprof.store import Store
 
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_NOT_TRUSTED = 1, 3, 4
+MOST_THREADS = 1024
+LAST_CPU = 4095
+CPUS = re.compile(r"[0-9]{1,9}(-[0-9]{1,9})?(,[0-9]{1,9}(-[0-9]{1,9})?)*")
 
 EPILOG = """\b
 Examples:
   edgeprof profile model.onnx --operators
   edgeprof profile model.tflite -d pi5 -d pi4 --threads 4
   edgeprof profile model.onnx -d pi5 --require trusted --json profile.json
-  edgeprof profile vad.onnx --shape input=1,576 --shape state=2,1,128"""
+  edgeprof profile silero_vad_16k_op15.onnx --shape input=1,576 --shape state=2,1,128"""
+
+
+class Seconds(click.FloatRange):
+    """A finite number: "nan" passes any comparison with a bound, and nobody can wait "inf" seconds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number of seconds.", param, ctx)
+        return number
 
 
 @click.command(epilog=EPILOG)
@@ -34,10 +52,16 @@ Examples:
     "--runtime", type=click.Choice(["onnxruntime", "litert", "tflite", "simulated"]), help="Default: what fits."
 )
 @click.option("--operators", is_flag=True, help="Time every operator too, in a second pass.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads inside an operator.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1, MOST_THREADS),
+    default=1,
+    show_default=True,
+    help="Threads inside an operator.",
+)
 @click.option("--affinity", metavar="CPUS", help="CPUs to run on, as 0,1 or 2-3.")
 @click.option("--batch", type=click.IntRange(1), help="Replace a dynamic first dimension of every input.")
-@click.option("--shape", "shapes", multiple=True, metavar="INPUT=D,D,...", help="Shape of a dynamic input.")
+@click.option("--shape", "shapes", multiple=True, metavar="NAME=1,3,224,224", help="Shape of an input.")
 @click.option(
     "--optimization",
     type=click.Choice(["all", "extended", "basic", "none"]),
@@ -53,24 +77,26 @@ Examples:
 @click.option("--library", metavar="PATH", help="libtensorflowlite_c.so on the device (runtime tflite).")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds, each after a gate.")
 @click.option("--min-runs", type=click.IntRange(1), default=20, show_default=True, help="Runs of a round, at least.")
-@click.option(
-    "--min-time", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds of a round, at least."
-)
-@click.option(
-    "--max-time", type=click.FloatRange(0), default=30.0, show_default=True, help="Seconds of a round, at most."
-)
+@click.option("--min-time", type=Seconds(0), default=1.0, show_default=True, help="Seconds of a round, at least.")
+@click.option("--max-time", type=Seconds(0), help="Seconds of a round, at most.  [default: 30, or --min-time]")
 @click.option(
     "--gate-timeout",
-    type=click.FloatRange(0),
+    type=Seconds(0),
     default=60.0,
     show_default=True,
     help="Seconds to wait for quiet, in all.",
 )
-@click.option("--deadline", type=click.FloatRange(1), default=900.0, show_default=True, help="Seconds for a whole job.")
+@click.option("--deadline", type=Seconds(1), default=900.0, show_default=True, help="Seconds for a whole job.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the inputs.")
 @click.option("--require", type=click.Choice(["trusted"]), help="Exit with code 4 unless every profile is trusted.")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Operators to print.")
-@click.option("--json", "json_path", metavar="FILE", help="Write the profiles as JSON; - is standard output.")
+@click.option(
+    "--json",
+    "json_path",
+    metavar="FILE",
+    help="Write JSON; - is standard output. Of one model on one device: an object, or nothing if it failed. "
+    "Of more: a list of those that succeeded.",
+)
 @click.option("--no-store", is_flag=True, help="Do not keep the profiles in the store.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def profile(
@@ -81,16 +107,19 @@ def profile(
     Latency comes from a pass without operator profiling, operators (--operators) from a second one. Every profile is
     kept with its raw samples: see `edgeprof runs`.
     """
+    from edgeprof.cli.output import require_writable
     from edgeprof.fleet import Fleet
     from edgeprof.models import read_model
     from edgeprof.places import fleet_file
 
     settings = _settings(options)
+    if options["json_path"]:
+        require_writable(options["json_path"])
     devices = _choose(Fleet.read(fleet_file()), names, groups, every)
     files = [read_model(path, shapes=settings.options.shapes, batch=settings.options.batch) for path in models]
     runs, n_failed = _run_all(devices, files, settings, options)
     if options["json_path"]:
-        _write_json(runs, options["json_path"])
+        _write_json(runs, options["json_path"], is_one=len(devices) * len(files) == 1)
     if n_failed:
         return EXIT_SOME_FAILED if runs else EXIT_ERROR
     return EXIT_NOT_TRUSTED if options["require"] and not all(map(_is_trusted, runs)) else 0
@@ -122,16 +151,11 @@ def _settings(options: dict[str, Any]) -> Settings:
             delegate=options["delegate"],
             delegate_options=_pairs(options["delegate_options"], "--delegate-option"),
             library=options["library"],
-            affinity=_cpus(options["affinity"] or ""),
+            affinity=() if options["affinity"] is None else _cpus(options["affinity"]),
             batch=options["batch"],
-            shapes={k: _dimensions(k, v) for k, v in _pairs(options["shapes"], "--shape").items()},
+            shapes=_shapes(options["shapes"]),
         ),
-        schedule=wire.Schedule(
-            rounds=options["rounds"],
-            min_runs=options["min_runs"],
-            min_s=options["min_time"],
-            max_s=max(options["min_time"], options["max_time"]),
-        ),
+        schedule=_schedule(options),
         gate=wire.Gate(timeout_s=options["gate_timeout"]),
         operators=options["operators"],
         seed=options["seed"],
@@ -139,16 +163,41 @@ def _settings(options: dict[str, Any]) -> Settings:
     )
 
 
+def _schedule(options: dict[str, Any]) -> wire.Schedule:
+    from device_agents import wire
+
+    least_s, most_s = options["min_time"], options["max_time"]
+    if most_s is None:
+        most_s = max(wire.Schedule().max_s, least_s)
+    if most_s < least_s:
+        message = f"{most_s:g} s at most is less than the {least_s:g} s at least of --min-time"
+        raise click.BadParameter(message, param_hint="--max-time")
+    return wire.Schedule(rounds=options["rounds"], min_runs=options["min_runs"], min_s=least_s, max_s=most_s)
+
+
 def _pairs(items: tuple[str, ...], option: str) -> dict[str, str]:
+    pairs = {}
     for item in items:
-        if "=" not in item:
+        key, equals, value = item.partition("=")
+        if not (key and equals):
             raise click.BadParameter(f"{item!r} is not KEY=VALUE", param_hint=option)
-    return dict(item.rsplit("=", 1) for item in items)
+        pairs[key] = value
+    return pairs
+
+
+def _shapes(items: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    shapes = {}
+    for item in items:
+        name, equals, text = item.rpartition("=")  # the name of an input may have "=" in it, a shape has not
+        if not (name and equals):
+            raise click.BadParameter(f"{item!r} is not of the form NAME=1,3,224,224", param_hint="--shape")
+        shapes[name] = _dimensions(name, text)
+    return shapes
 
 
 def _dimensions(name: str, text: str) -> tuple[int, ...]:
     try:
-        shape = tuple(int(part) for part in text.replace("x", ",").split(",") if part)
+        shape = tuple(int(part) for part in text.replace("x", ",").split(",")) if text else ()
     except ValueError:
         shape = (0,)
     if any(dimension < 1 for dimension in shape):
@@ -159,14 +208,16 @@ def _dimensions(name: str, text: str) -> tuple[int, ...]:
 
 def _cpus(text: str) -> tuple[int, ...]:
     """Read a list such as 0,2-3 into (0, 2, 3)."""
-    cpus: list[int] = []
-    try:
-        for part in filter(None, text.split(",")):
-            first, _, last = part.partition("-")
-            cpus += range(int(first), int(last or first) + 1)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a list of CPUs", param_hint="--affinity") from None
-    return tuple(cpus)
+    if not CPUS.fullmatch(text):
+        raise click.BadParameter(f"{text!r} is not a list of CPUs such as 0,2-3", param_hint="--affinity")
+    cpus: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not int(first) <= int(last or first) <= LAST_CPU:
+            message = f"{part!r}: CPUs go from 0 to {LAST_CPU}, the lower one first"
+            raise click.BadParameter(message, param_hint="--affinity")
+        cpus.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(cpus))
 
 
 def _run_all(
@@ -174,10 +225,10 @@ def _run_all(
 ) -> tuple[list[Run], int]:
     """Profile every model on every device; a failure is told at once and the others go on.
 
-    A run that could not be stored counts as a failure, but it is shown and written to --json all the same.
+    A run that could not be stored, or lacks the operators that were asked for, counts as a failure, but it is shown and
+    written to --json all the same.
     """
-    from rich.console import Console
-
+    from edgeprof.cli.output import STANDARD_OUTPUT, console
     from edgeprof.errors import EdgeprofError
     from edgeprof.places import store_file
     from edgeprof.profiling import OpenDevice
@@ -185,7 +236,7 @@ def _run_all(
 
     runs: list[Run] = []
     n_failed = 0
-    out = Console(stderr=options["json_path"] == "-", highlight=False)
+    out = console(stderr=options["json_path"] == STANDARD_OUTPUT)
     with ExitStack() as stack:
         store = None if options["no_store"] else stack.enter_context(Store(store_file()))
         for device in devices:
@@ -194,12 +245,18 @@ def _run_all(
                 with OpenDevice(device) as opened:
                     while left:
                         try:
-                            run = _profile_one(opened, left.pop(0), settings, out, options["top"])
-                            runs.append(run)
-                            _keep(run, store, out)
+                            run = _measure(opened, left.pop(0), settings)
                         except EdgeprofError as error:
                             n_failed += 1
                             _tell(error, options["debug"])
+                            continue
+                        runs.append(run)
+                        # Kept before it is shown: a reader of our output that has left must not cost a measurement.
+                        complaints = [*_keep(run, store), *_missing(run, settings)]
+                        _show(run, out, options, is_kept=store is not None and not complaints)
+                        for complaint in complaints:
+                            _tell(complaint, options["debug"])
+                        n_failed += bool(complaints)
             except EdgeprofError as error:
                 n_failed += len(left)
                 _tell(error, options["debug"])
@@ -215,35 +272,67 @@ def _tell(error: Exception, debug: bool) -> None:
         click.echo(f"  what to do: {advice}", err=True)
 
 
-def _profile_one(opened: Any, model: ModelFile, settings: Settings, out: Any, top: int) -> Run:
+def _measure(opened: Any, model: ModelFile, settings: Settings) -> Run:
     from edgeprof.cli.progress import progress_bar
-    from edgeprof.reports.text import render_run
 
     with progress_bar(f"{model.name} on {opened.device.name}") as on_progress:
         run: Run = opened.profile(model, settings, on_progress)
-    out.print(render_run(run, top=top))
     return run
 
 
-def _keep(run: Run, store: Store | None, out: Any) -> None:
-    if store is not None:
-        store.add(run)
+def _keep(run: Run, store: Store | None) -> Iterator[EdgeprofError]:
+    """Store the run; what went wrong if it could not be."""
+    from edgeprof.errors import StoreError
+
+    try:
+        if store is not None:
+            store.add(run)
+    except StoreError as error:
+        yield error
+
+
+def _missing(run: Run, settings: Settings) -> Iterator[EdgeprofError]:
+    """What was asked for and is not in the run."""
+    from edgeprof.errors import EdgeprofError
+
+    if settings.operators and run.profile.operators is None:
+        name = run.profile.job.model.name
+        advice = f"see which other runtimes the device has: edgeprof devices doctor {run.device}"
+        yield EdgeprofError(f"{run.device}: {name}: operators were not timed: {run.profile.operators_missing}", advice)
+
+
+def _show(run: Run, out: Any, options: dict[str, Any], *, is_kept: bool) -> None:
+    from edgeprof.reports.text import render_run
+
+    out.print(render_run(run, top=options["top"]))
+    if is_kept:
         out.print(f"kept as run {run.id}: edgeprof runs show {run.id}", markup=False)
+    job = run.profile.job
+    for note in run.notes:
+        if note.startswith("passed over: "):
+            click.echo(f"edgeprof: {job.model.name} was measured on {job.runtime}; {note}", err=True)
+    if options["require"] and not _is_trusted(run):
+        from edgeprof.verdict import judge
+
+        verdict, origin = judge(run.profile).level, run.profile.origin
+        click.echo(f"edgeprof: {run.device}: {job.model.name} is not trusted: {verdict}, {origin}", err=True)
 
 
 def _is_trusted(run: Run) -> bool:
-    """Trusted, and not by a simulated board."""
+    """Trusted, and not of a simulated board."""
     from device_agents.wire import SIMULATED
     from edgeprof.verdict import judge
 
     return judge(run.profile).level == "trusted" and run.profile.origin != SIMULATED
 
 
-def _write_json(runs: list[Run], target: str) -> None:
+def _write_json(runs: list[Run], target: str, *, is_one: bool) -> None:
+    """What is written depends on what was asked for, never on how much of it succeeded."""
     import json
 
     from edgeprof.cli.output import write_text
     from edgeprof.reports.document import to_document
 
     documents = [to_document(run) for run in runs]
-    write_text(target, json.dumps(documents[0] if len(documents) == 1 else documents, indent=1) + "\n")
+    for document in documents if is_one else [documents]:
+        write_text(target, json.dumps(document, indent=1) + "\n")

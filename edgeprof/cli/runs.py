@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from edgeprof.errors import StoreError
+    from edgeprof.reports.tables import ListedRun
     from edgeprof.run import Run
     from edgeprof.store import Store, StoredRun
 
@@ -37,15 +39,13 @@ def runs() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_runs(device: str | None, model: str | None, runtime: str | None, limit: int, as_json: bool) -> None:
     """List runs, newest first."""
-    from dataclasses import asdict
-
-    from edgeprof.reports.tables import ListedRun, render_list
+    from edgeprof.reports.tables import render_list
 
     with _store() as store:
         rows = store.list(device=device, model=model, runtime=runtime)
-        shown = [ListedRun(stored=row, **_figures(store.get(row.id))) for row in rows[:limit]]
+        shown = [_listed(row, run) for row, run in zip(rows, store.read(rows[:limit]), strict=False)]
     if as_json:
-        _print_json([{**asdict(run.stored), "median_s": run.median_s, "verdict": run.verdict} for run in shown])
+        _print_json([_listed_json(run) for run in shown])
     else:
         _print(render_list(shown, len(rows) - len(shown)))
 
@@ -308,23 +308,32 @@ def _read_file(name: str) -> tuple[Run, ...]:
     return read_documents(text, "standard input" if name == STANDARD_INPUT else name)
 
 
-def _figures(run: Run) -> dict[str, Any]:
-    """What the list shows of a run beyond what the store knows without reading it."""
-    from edgeprof.errors import MeasurementError
+def _listed(row: StoredRun, run: Run | StoreError) -> ListedRun:
+    from edgeprof.errors import MeasurementError, StoreError
+    from edgeprof.reports.tables import ListedRun
     from edgeprof.statistics import summarise
     from edgeprof.verdict import judge
 
+    if isinstance(run, StoreError):
+        return ListedRun(stored=row, unreadable=str(run), do=run.advice)
     try:
         summary = summarise(run.profile)
     except MeasurementError:
-        return {"median_s": None, "verdict": judge(run.profile).level}
-    return {"median_s": summary.median_s, "verdict": judge(run.profile, summary).level}
+        return ListedRun(stored=row, verdict=judge(run.profile).level)
+    return ListedRun(stored=row, median_s=summary.median_s, verdict=judge(run.profile, summary).level)
+
+
+def _listed_json(run: ListedRun) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    figures = {"median_s": run.median_s, "verdict": run.verdict, "unreadable": run.unreadable}
+    return {**asdict(run.stored), **figures}
 
 
 def _print(renderable: RenderableType) -> None:
-    from rich.console import Console
+    from edgeprof.cli.output import console
 
-    Console(highlight=False).print(renderable)
+    console().print(renderable)
 
 
 def _print_json(content: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,11 @@ BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1))
 
 
 def write_example(path: Path, seed: int = 0) -> None:
-    """Write the network as ONNX (about 2.3 MB); equal seeds give equal weights."""
+    """Write the network as ONNX (about 2.3 MB); equal seeds give equal weights.
+
+    Raises:
+        OSError: it cannot be written; names the file, and nothing is left behind.
+    """
     import onnx
     from onnx import TensorProto, helper
 
@@ -40,7 +46,23 @@ def write_example(path: Path, seed: int = 0) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     onnx.checker.check_model(model)
-    onnx.save(model, path)
+    _write(path, model.SerializeToString())
+
+
+def _write(path: Path, data: bytes) -> None:
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 class _Network:

@@ -10,7 +10,7 @@ from edgeprof.run import Operator
 from latency_models.graph import Graph
 from latency_models.graph import Operator as Node
 
-__all__ = ["Explainer", "listed", "without_origin"]
+__all__ = ["Explainer", "counted", "listed", "without_origin"]
 
 
 class Explainer:
@@ -64,6 +64,11 @@ class Explainer:
 def without_origin(index: int, kernel: Kernel, origin: str) -> Operator:
     """A kernel that is no node of the file ("layout"), or of which nobody knows ("unmapped")."""
     return Operator(kernel=index, origin=origin, input_shapes=kernel.input_shapes, output_shapes=kernel.output_shapes)
+
+
+def counted(n: int, noun: str) -> str:
+    """A number of things: 1 node, 2 nodes."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def listed(names: Collection[str], most: int = 5) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from device_agents.wire import Kernel, OperatorPass
-from edgeprof.models.groups import Explainer, listed, without_origin
+from edgeprof.models.groups import Explainer, counted, listed, without_origin
 from edgeprof.run import Operator
 from latency_models import onnx_graph
 from latency_models.graph import Graph
@@ -320,30 +320,29 @@ def _notes(
 ) -> Iterator[str]:
     unmapped = [kernels[operator.kernel].name for operator in operators if operator.origin == "unmapped"]
     if unmapped:
-        yield f"{len(unmapped)} kernels could not be mapped to nodes of the file: {listed(unmapped)}"
+        yield f"{counted(len(unmapped), 'kernel')} could not be mapped to nodes of the file: {listed(unmapped)}"
     bodies = [kernel.name for kernel in kernels if kernel.type in CONTROL_FLOW]
     if bodies:
         yield f"the time of control flow is what it spent outside the nodes inside it: {listed(bodies)}"
     repeated = [name for name, n in Counter(node for op in operators for node in op.nodes).items() if n > 1]
     if repeated:
-        yield f"{len(repeated)} nodes were run by more than one kernel: {listed(repeated)}"
+        yield f"{counted(len(repeated), 'node')} ran in more than one kernel: {listed(repeated)}"
     if groups.shared:
-        yield f"{len(groups.shared)} nodes feed several kernels and are counted with the first: " + listed(
-            sorted(groups.shared)
-        )
+        shared = sorted(groups.shared)
+        yield f"{counted(len(shared), 'node')} fed several kernels, counted with the first: {listed(shared)}"
     timed = set(matched.executed.values())
     idle = [node.name for number, group in enumerate(groups.members) if number not in timed for node in group]
     if idle:
-        yield f"{len(idle)} nodes did not run in this pass (branches not taken): {listed(idle)}"
+        yield f"{counted(len(idle), 'node')} did not run in this pass (branches not taken): {listed(idle)}"
     outside = [node.name for node in groups.left if not node.body]
     if outside:
-        yield f"{len(outside)} nodes are covered by no kernel: {listed(outside)}"
+        yield f"{counted(len(outside), 'node')} covered by no kernel: {listed(outside)}"
     inside = [node.name for node in groups.left if node.body]
     if inside:
-        yield f"{len(inside)} nodes inside control flow are covered by no kernel: {listed(inside)}"
+        yield f"{counted(len(inside), 'node')} inside control flow covered by no kernel: {listed(inside)}"
     computed = sum(node.type != "Constant" for node in groups.graph.operators if node.name in groups.folded)
     if computed:
-        yield f"{computed} nodes were computed once, when the model was loaded"
+        yield f"{counted(computed, 'node')} computed once, when the model was loaded"
 
 
 def _by_name(graph: Graph, kernels: Sequence[Kernel], why: str) -> tuple[tuple[Operator, ...], tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -15,6 +16,8 @@ __all__ = ["ModelFile", "read_model"]
 
 TFLITE_IDENTIFIER = b"TFL3"
 CHUNK_BYTES = 1 << 20
+SUFFIXES = (".onnx", ".tflite")
+HOW_TO_SHAPE = "correct --batch, or --shape as in --shape NAME=1,3,224,224"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,7 @@ def read_model(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, 
         else:
             format, (graph, others) = "onnx", _read_onnx(path, shapes, batch)
     except ShapeError as error:
-        raise ModelError(f"{path}: {error}", "correct the shapes that were asked for") from error
+        raise ModelError(f"{path}: {error}", HOW_TO_SHAPE) from error
     except GraphError as error:
         raise _not_a_model(path, head, error) from error
     except OSError as error:
@@ -69,13 +72,20 @@ def read_model(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, 
 
 
 def _head(path: Path) -> bytes:
+    _require_sendable_name(path)
     try:
-        if path.is_dir():
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
             advice = "name a file in it" if any(path.glob("*.onnx")) or any(path.glob("*.tflite")) else ""
             raise ModelError(f"{path} is a directory, not a model file", advice or "name an .onnx or .tflite file")
+        if not stat.S_ISREG(mode):  # opening a pipe that nobody writes to would never return
+            raise ModelError(f"{path} is a pipe or a device, not a file", "write the model to a file first")
         with path.open("rb") as file:
             head = file.read(4096)
     except FileNotFoundError as error:
+        if path.is_symlink():
+            message = f"{path} is a link to {path.readlink()}, which is missing"
+            raise ModelError(message, _neighbours(path)) from error
         raise ModelError(f"there is no file {path}", _neighbours(path)) from error
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}", "check its permissions") from error
@@ -84,9 +94,18 @@ def _head(path: Path) -> bytes:
     return head
 
 
+def _require_sendable_name(path: Path) -> None:
+    """File names travel to the device and into the store as text."""
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        shown = str(path).encode("utf-8", "backslashreplace").decode()
+        raise ModelError(f"{shown}: the file's name is not valid UTF-8", "rename the file") from error
+
+
 def _neighbours(path: Path) -> str:
     try:
-        found = sorted(file.name for file in path.parent.iterdir() if file.suffix in (".onnx", ".tflite"))
+        found = sorted(file.name for file in path.parent.iterdir() if file.suffix in SUFFIXES and file.is_file())
     except OSError:
         return f"there is no directory {path.parent} either; check the path"
     return f"in {path.parent} there are: {', '.join(found[:5])}" if found else "check the path"
@@ -95,7 +114,8 @@ def _neighbours(path: Path) -> str:
 def _not_a_model(path: Path, head: bytes, error: GraphError) -> ModelError:
     """The graph reader's complaint in words that help: what the file is instead, as far as its first bytes tell."""
     if head[4:8] == TFLITE_IDENTIFIER:
-        return ModelError(f"{path} is damaged: {error}", "it may be cut off; compare its size with the original's")
+        complaint = str(error).removeprefix(f"{path.name} ")
+        return ModelError(f"{path} {complaint}", "compare its size with the original's, or copy it again")
     if head.startswith(b"version https://git-lfs"):
         return ModelError(f"{path} is a Git LFS pointer, not the model", "run `git lfs pull` in its repository")
     if head.startswith((b"PK\x03\x04", b"\x1f\x8b")):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from device_agents.wire import Kernel, OperatorPass
 from edgeprof.models.alignment import align
-from edgeprof.models.groups import Explainer, listed, without_origin
+from edgeprof.models.groups import Explainer, counted, listed, without_origin
 from edgeprof.run import Operator
 from latency_models.graph import Graph
 from latency_models.graph import Operator as Node
@@ -167,7 +167,7 @@ def _align_delegated(graph: Graph, kernels: Sequence[Kernel], mapping: _Mapping)
     candidates = _candidates(graph)
     events = [index for index, kernel in enumerate(kernels) if kernel.level == "delegate" or index in mapping.nodes]
     if len(events) * len(candidates) > MAX_CELLS:
-        mapping.notes.append(f"{len(delegated)} delegate events are too many to be aligned with the file's nodes")
+        mapping.notes.append(f"{len(delegated)} delegate events: too many to be aligned with the file's nodes")
         return
     exact = {mapping.nodes[index].name for index in mapping.nodes}
     scores = [[_score(kernels[i], mapping.nodes.get(i), candidate, exact) for candidate in candidates] for i in events]
@@ -191,10 +191,10 @@ def _align_delegated(graph: Graph, kernels: Sequence[Kernel], mapping: _Mapping)
             mapping.nodes[index] = candidates[column].node
             if candidates[column].step:
                 mapping.steps.add(index)
-    mapping.notes.append(f"{len(delegated)} delegate events were mapped by their kind and their order")
+    mapping.notes.append(f"{counted(len(delegated), 'delegate event')} mapped by their kind and their order")
     ambiguous = len(inside) - sum(index in mapping.nodes for index in inside)
     if ambiguous:
-        mapping.notes.append(f"{ambiguous} delegate events could each be one of several nodes and stay unmapped")
+        mapping.notes.append(f"{counted(ambiguous, 'delegate event')} could be any of several nodes, left unmapped")
 
 
 def _candidates(graph: Graph) -> list[_Candidate]:
@@ -257,16 +257,17 @@ def _notes(graph: Graph, operators: Sequence[Operator], kernels: Sequence[Kernel
     )
     if unmapped:
         kinds = [f"{kind} ({count})" for kind, count in unmapped.most_common()]
-        yield f"{unmapped.total()} kernels could not be mapped to nodes of the file: {listed(kinds)}"
+        yield f"{counted(unmapped.total(), 'kernel')} could not be mapped to nodes of the file: {listed(kinds)}"
     wrappers = [kernel.name for kernel in kernels if kernel.level == "node" and "delegate" in kernel.type.lower()]
     if wrappers:
         yield f"the time of a delegate contains the time of the operators inside it: {listed(wrappers)}"
     if mapping.steps:
-        yield f"{len(mapping.steps)} kernels are the activation of a node whose main part is another kernel"
+        steps = counted(len(mapping.steps), "kernel")
+        yield f"{steps} with only the activation of a node whose main part is another kernel"
     covered = {name for operator in operators for name in operator.nodes}
     folded = sum(node.is_folded for node in graph.operators)
     if folded:
-        yield f"{folded} nodes were computed once, when the model was loaded"
+        yield f"{counted(folded, 'node')} computed once, when the model was loaded"
     left = [node for node in graph.operators if node.name not in covered and not node.is_folded and not node.subgraph]
     if left and mapping.nodes:
-        yield f"{len(left)} nodes are covered by no kernel: {listed([node.name for node in left])}"
+        yield f"{counted(len(left), 'node')} covered by no kernel: {listed([node.name for node in left])}"

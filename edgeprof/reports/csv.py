@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 
+from edgeprof.errors import MeasurementError
 from edgeprof.run import Run
 from edgeprof.statistics import OperatorRow, operator_rows
 
@@ -36,7 +37,18 @@ SAMPLE_COLUMNS = ("round", "sample", "latency_s")
 
 
 def operators_csv(runs: Sequence[Run]) -> str:
-    """One row per operator in execution order; what is unknown is an empty cell."""
+    """One row per operator in execution order; what is unknown is an empty cell.
+
+    Raises:
+        MeasurementError: a run has no operator times.
+    """
+    for run in runs:
+        if run.profile.operators is None or not run.profile.operators.kernels:
+            reason = run.profile.operators_missing or "no kernel was timed"
+            raise MeasurementError(
+                f"run {run.id}: no operators to write: {reason}",
+                "profile again with --operators, or write the latency samples: --csv FILE --samples",
+            )
     rows = ((*_run_cells(run), *_operator_cells(row)) for run in runs for row in operator_rows(run))
     return _csv((*RUN_COLUMNS, *OPERATOR_COLUMNS), rows)
 

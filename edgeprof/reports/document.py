@@ -15,7 +15,7 @@ import msgspec
 from edgeprof.errors import MeasurementError, StoreError
 from edgeprof.run import REREAD, SCHEMA, Run, check_run, check_schema
 from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
-from edgeprof.verdict import Verdict, judge
+from edgeprof.verdict import Verdict, judge, operator_notes
 
 __all__ = ["Document", "from_document", "json_schema", "read_documents", "to_document", "write_documents"]
 
@@ -66,6 +66,7 @@ class Document:
     operators: tuple[OperatorRow, ...]
     operators_missing: str | None
     operator_totals: OperatorTotals | None
+    operator_notes: tuple[str, ...]
     notes: tuple[str, ...]
     raw: Run
 
@@ -166,6 +167,7 @@ def _document(run: Run) -> Document:
         operators=tuple(operator_rows(run)),
         operators_missing=profile.operators_missing,
         operator_totals=operator_totals(run),
+        operator_notes=operator_notes(profile),
         notes=run.notes,
         raw=run,
     )

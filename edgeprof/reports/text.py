@@ -19,7 +19,7 @@ from edgeprof.errors import MeasurementError
 from edgeprof.reports.quantities import count, duration, interval, percent, plain, shape, size
 from edgeprof.run import Run
 from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
-from edgeprof.verdict import TRUSTED, Verdict, judge
+from edgeprof.verdict import TRUSTED, Verdict, judge, operator_notes
 
 __all__ = ["render_run"]
 
@@ -32,9 +32,10 @@ LEVEL_STYLES = {
 ORIGIN_STYLES = {MEASURED: "bold green"}
 DIGEST_LENGTH = 12
 LABEL_WIDTH = 16
-# From this width on the operator table also shows work and shapes.
-WIDE = 110
-BAR_WIDTH, TYPE_WIDTH, OUTPUT_WIDTH = 8, 17, 14
+# From these widths on the operator table also shows work and output shapes, and input shapes too.
+WIDE, WIDEST = 112, 150
+BAR_WIDTH, TYPE_WIDTH, INPUT_WIDTH, OUTPUT_WIDTH = 8, 17, 18, 14
+NARROWEST_NAME, WIDEST_NAME = 16, 60
 Column = tuple[str, int, Literal["left", "right"]]
 COLUMNS: tuple[Column, ...] = (
     ("Type", TYPE_WIDTH, "left"),
@@ -48,8 +49,11 @@ WORK_COLUMNS: tuple[Column, ...] = (
     ("MACs", 7, "right"),
     ("Moved", 7, "right"),
     ("MAC/B", 6, "right"),
-    ("Output", OUTPUT_WIDTH, "left"),
 )
+INPUT_COLUMN: Column = ("Input", INPUT_WIDTH, "left")
+OUTPUT_COLUMN: Column = ("Output", OUTPUT_WIDTH, "left")
+# What a narrow terminal does without, the least wanted first: bars, spread, type.
+DROPPED = ("", "Spread", "Type")
 MARKS = {"layout": "layout", "unmapped": "unmapped", "node": "node"}
 
 
@@ -115,6 +119,10 @@ def _latency(run: Run, summary: Summary | None) -> Table:
 def _median(summary: Summary) -> Text:
     if summary.median_low_s is None or summary.median_high_s is None:
         return Text.assemble((duration(summary.median_s), "bold"), f"  median; {summary.interval_missing}")
+    if not summary.is_interval_useful:
+        units = "runs" if summary.error_unit == "block of runs" else "rounds"
+        useless = f"  median; no useful interval: {units} differ too much"
+        return Text.assemble((duration(summary.median_s), "bold"), useless)
     middle, bounds = interval(summary.median_s, summary.median_low_s, summary.median_high_s)
     width = summary.relative_half_width or 0.0
     return Text.assemble((middle, "bold"), f"  median, {summary.confidence:.0%} interval {bounds} (±{percent(width)})")
@@ -160,8 +168,7 @@ def _memory(run: Run) -> str:
 
 def _verdict(run: Run, verdict: Verdict) -> Table:
     grid = _grid()
-    level = Text(verdict.level.upper(), style=LEVEL_STYLES.get(verdict.level, "bold red"))
-    grid.add_row("Verdict", level)
+    grid.add_row("Verdict", _level(verdict.level, run.profile.origin))
     for reason in verdict.reasons:
         grid.add_row("", _point("-", _plain(reason.what)))
         grid.add_row("", _point("  ->", Text(plain(reason.do), style="cyan")))
@@ -170,6 +177,15 @@ def _verdict(run: Run, verdict: Verdict) -> Table:
     for note in (*verdict.notes, *run.profile.notes, *run.notes):
         grid.add_row("Note", Text(plain(note), style="dim"))
     return grid
+
+
+def _level(level: str, origin: str) -> Text:
+    """The level, which knows nothing of the origin, with the origin: together they cannot be misunderstood."""
+    style = LEVEL_STYLES.get(level, "bold red")
+    if origin == MEASURED:
+        return Text(level.upper(), style=style)
+    claim = f", of {plain(origin)} samples: says nothing of a real device"
+    return Text.assemble((level.upper(), "bold yellow" if level == TRUSTED else style), (claim, "yellow"))
 
 
 # --- operators -----------------------------------------------------------------------------------------------------
@@ -186,21 +202,25 @@ def _operators(run: Run, top: int) -> Iterator[RenderableType]:
         return
     rows = operator_rows(run)
     shown = sorted(rows, key=lambda row: -(row.median_s or 0.0))[:top]
-    yield OperatorTable(shown, recorded.resolution_s)
+    if rows:
+        yield OperatorTable(shown, recorded.resolution_s, run.id)
     yield _sums(run, totals, shown, recorded.resolution_s)
 
 
 class OperatorTable:
-    """The operators in one form for every runtime; a wide terminal also gets work and shapes."""
+    """The operators in one form for every runtime; a wide terminal also gets work and shapes, others are told where."""
 
-    def __init__(self, rows: list[OperatorRow], step_s: float) -> None:
+    def __init__(self, rows: list[OperatorRow], step_s: float, run_id: str) -> None:
         self._rows = rows
         self._step_s = step_s
+        self._run_id = run_id
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        is_wide = options.max_width >= WIDE
-        columns = (*COLUMNS, *(WORK_COLUMNS if is_wide else ()))
-        name_width = min(60, max(16, options.max_width - sum(width + 1 for _, width, _ in columns)))
+        is_wide, is_widest = options.max_width >= WIDE, options.max_width >= WIDEST
+        extra = (*WORK_COLUMNS, *((INPUT_COLUMN,) if is_widest else ()), OUTPUT_COLUMN) if is_wide else ()
+        columns = (*_fitting(options.max_width), *extra)
+        room = options.max_width - sum(width + 1 for _, width, _ in columns)
+        name_width = min(WIDEST_NAME, max(NARROWEST_NAME, room))
         table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
         table.add_column("Operator", width=name_width, no_wrap=True)
         for title, width, justify in columns:
@@ -208,60 +228,94 @@ class OperatorTable:
         largest = max((row.share or 0.0 for row in self._rows), default=0.0)
         for row in self._rows:
             name = Text(_keep_end(plain(row.name), name_width), style="dim" if row.origin == "layout" else "")
-            table.add_row(name, *_cells(row, largest, self._step_s), *(_work_cells(row) if is_wide else ()))
+            cells = _cells(row, largest, self._step_s) | (_work_cells(row) if is_wide else {})
+            table.add_row(name, *(cells[title] for title, _, _ in columns))
         yield table
+        if not is_wide:
+            export = f"`edgeprof runs export {plain(self._run_id)} --csv -`"
+            yield Text(f"MACs, bytes moved, intensity and shapes: a wider terminal, or {export}", style="dim")
 
 
-def _cells(row: OperatorRow, largest: float, step_s: float) -> tuple[Text, ...]:
+def _fitting(room: int) -> tuple[Column, ...]:
+    columns = list(COLUMNS)
+    for dropped in DROPPED:
+        if NARROWEST_NAME + sum(width + 1 for _, width, _ in columns) > room:
+            columns = [column for column in columns if column[0] != dropped]
+    return tuple(columns)
+
+
+def _cells(row: OperatorRow, largest: float, step_s: float) -> dict[str, Text]:
     took = ("~" if row.below_resolution else "") + duration(row.median_s, step_s=step_s)
     length = round(BAR_WIDTH * (row.share or 0.0) / largest) if largest else 0
-    return (
-        Text(_keep_start(plain(row.type), TYPE_WIDTH)),
-        Text(_maps_to(row), style="yellow" if row.origin == "unmapped" else ""),
-        Text(took),
-        Text(percent(row.share)),
-        Text("█" * length, style="blue"),
-        Text(percent(row.spread), style="dim"),
-    )
+    return {
+        "Type": Text(_keep_start(plain(row.type), TYPE_WIDTH)),
+        "Maps to": Text(_maps_to(row), style="yellow" if row.origin == "unmapped" else ""),
+        "Time": Text(took),
+        "Share": Text(percent(row.share)),
+        "": Text("█" * length, style="blue"),
+        "Spread": Text(percent(row.spread), style="dim"),
+    }
 
 
 def _maps_to(row: OperatorRow) -> str:
     return f"{len(row.nodes)} nodes" if row.origin == "fused" else MARKS.get(row.origin, plain(row.origin))
 
 
-def _work_cells(row: OperatorRow) -> tuple[Text, ...]:
-    intensity = "-" if row.intensity is None else f"{row.intensity:.3g}"
-    output = shape(row.output_shapes[0]) if row.output_shapes else "-"
-    more = f" +{len(row.output_shapes) - 1}" if len(row.output_shapes) > 1 else ""
-    return (
-        Text(count(row.macs)),
-        Text(size(row.moved_bytes)),
-        Text(intensity),
-        Text(_keep_start(output + more, OUTPUT_WIDTH)),
-    )
+def _work_cells(row: OperatorRow) -> dict[str, Text]:
+    return {
+        "MACs": Text(count(row.macs)),
+        "Moved": Text(size(row.moved_bytes)),
+        "MAC/B": Text("-" if row.intensity is None else f"{row.intensity:.3g}"),
+        "Input": _first_shape(row.input_shapes, INPUT_WIDTH),
+        "Output": _first_shape(row.output_shapes, OUTPUT_WIDTH),
+    }
+
+
+def _first_shape(shapes: tuple[tuple[int, ...], ...], width: int) -> Text:
+    """The first shape, and how many more there are: "1x16x48x48 +2"."""
+    if not shapes:
+        return Text("-")
+    more = f" +{len(shapes) - 1}" if len(shapes) > 1 else ""
+    return Text(_keep_start(shape(shapes[0]), width - len(more)) + more)
 
 
 def _sums(run: Run, totals: OperatorTotals, shown: list[OperatorRow], resolution_s: float) -> Table:
     grid = _grid()
+    if totals.sum_s is None:
+        grid.add_row("Operators", "no kernel was timed")
+        if totals.profiled_median_s is not None:
+            grid.add_row("Profiled run", f"{duration(totals.profiled_median_s)}, {_overhead(totals.overhead)}")
+        _add_operator_notes(grid, run)
+        return grid
     part = percent(sum(row.share or 0.0 for row in shown))
     grid.add_row("", Text(f"{len(shown)} of {totals.n_kernels} kernels shown, {part} of their time", style="dim"))
     grid.add_row("Sum of kernels", duration(totals.sum_s))
-    grid.add_row("Profiled run", f"{duration(totals.profiled_median_s)}, {_overhead(totals.overhead)}")
-    remainder = f"{duration(totals.remainder_s)}, {percent(totals.remainder_share)} of the profiled run"
-    grid.add_row("Unexplained", remainder + ": time between kernels and in the profiler")
+    if totals.remainder_s is None:
+        grid.add_row("Profiled run", "no whole run was timed")
+    else:
+        grid.add_row("Profiled run", f"{duration(totals.profiled_median_s)}, {_overhead(totals.overhead)}")
+        remainder = f"{duration(totals.remainder_s)}, {percent(totals.remainder_share)} of the profiled run"
+        grid.add_row("Unexplained", remainder + ": time between kernels and in the profiler")
     unmapped = f"{totals.n_unmapped} of {totals.n_kernels} kernels, {percent(totals.unmapped_share)} of their time"
     grid.add_row("Unmapped", Text(unmapped, style="yellow" if totals.n_unmapped else ""))
     if any(row.below_resolution for row in shown):
         grid.add_row("~", f"under ten steps of the runtime's clock ({duration(resolution_s)}): not reliable")
     if totals.note:
         grid.add_row("Note", Text(plain(totals.note), style="dim"))
+    _add_operator_notes(grid, run)
     return grid
+
+
+def _add_operator_notes(grid: Table, run: Run) -> None:
+    for note in operator_notes(run.profile):
+        grid.add_row("Beware", Text(plain(note), style="yellow"))
 
 
 def _overhead(share: float | None) -> str:
     if share is None:
         return "there is no latency to compare with"
-    return f"{share:+.1%} against the run without profiler"
+    # Rounded first: "-0.0%" would claim a direction.
+    return f"{round(share, 3) + 0.0:+.1%} against the run without profiler"
 
 
 # --- pieces --------------------------------------------------------------------------------------------------------

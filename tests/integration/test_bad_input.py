@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -16,7 +17,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.integration.command_line import CommandLine
+from tests.integration.command_line import EDGEPROF, CommandLine
 from tests.integration.sshd import Sshd, free_port, keygen
 from tests.integration.test_agent import old_python, processes, small_disk
 
@@ -336,3 +337,88 @@ def test_a_store_that_fills_up_in_mid_profile_does_not_swallow_the_numbers(
     assert "disk is full" in done.stderr
     assert "Latency" in done.stdout
     assert json.loads((tmp_path / "kept.json").read_text())["latency"]["n_runs"] >= 2
+
+
+# --- output --------------------------------------------------------------------------------------------------------
+
+
+def test_json_of_one_profile_is_an_object(edgeprof: CommandLine, good: Path) -> None:
+    done = edgeprof.run("profile", good, "--json", "-", *QUICK)
+
+    assert json.loads(done.stdout)["model"]["name"] == "good.onnx"
+
+
+def test_json_of_one_profile_that_failed_is_nothing(edgeprof: CommandLine, tmp_path: Path) -> None:
+    write_onnx(tmp_path / "odd.onnx", [helper.make_node("Frobnicate", ["x"], ["y"], name="f")])
+
+    done = edgeprof.run("profile", "odd.onnx", "--json", "kept.json", *QUICK)
+
+    assert done.returncode == 1
+    assert not (tmp_path / "kept.json").exists()
+
+
+def test_json_of_two_profiles_is_a_list_even_if_one_failed(edgeprof: CommandLine, tmp_path: Path, good: Path) -> None:
+    write_onnx(tmp_path / "odd.onnx", [helper.make_node("Frobnicate", ["x"], ["y"], name="f")])
+
+    done = edgeprof.run("profile", "odd.onnx", good, "--json", "-", *QUICK)
+
+    assert done.returncode == 3
+    (document,) = json.loads(done.stdout)
+    assert document["model"]["name"] == "good.onnx"
+
+
+def test_a_place_for_json_that_is_not_there_is_refused_before_anything_is_measured(
+    edgeprof: CommandLine, good: Path
+) -> None:
+    done = edgeprof.run("profile", good, "--json", "nowhere/a.json", *QUICK)
+
+    assert_told(done, edgeprof, "nowhere/a.json: cannot be written", "there is no directory")
+    assert done.stdout == ""
+
+
+def test_the_example_of_the_help_works(edgeprof: CommandLine, tmp_path: Path, models_dir: Path) -> None:
+    shown = edgeprof.run("profile", "--help").stdout
+    (line,) = [line for line in shown.splitlines() if "--shape" in line and "edgeprof profile" in line]
+    _, command, model, *options = line.split()
+    shutil.copy(next(models_dir.rglob(model)), tmp_path)
+
+    done = edgeprof.run(command, model, *options, *QUICK)
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["devices", "list"], ["devices", "list", "--json"], ["--help"]], ids=" ".join)
+def test_a_full_standard_output_is_told(tmp_path: Path, arguments: list[str], unbuffered: str) -> None:
+    environment = {**os.environ, "EDGEPROF_HOME": str(tmp_path / "edgeprof"), "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [EDGEPROF, *arguments], env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == "edgeprof: standard output: No space left on device\n  what to do: make room there\n"
+
+
+def test_a_demo_on_a_full_disk_leaves_no_part_of_a_model(edgeprof: CommandLine, small_disk: Path) -> None:
+    edgeprof.environment["EDGEPROF_HOME"] = str(small_disk)
+
+    done = edgeprof.run("demo")
+
+    path = small_disk / "demo" / "example.onnx"
+    assert done.returncode == 1
+    assert f"edgeprof: {path}: No space left on device" in done.stderr
+    assert "a defect" not in done.stderr
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_demo_without_a_place_to_write_says_how_to_choose_another(edgeprof: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    edgeprof.environment["EDGEPROF_HOME"] = str(tmp_path / "file")
+
+    done = edgeprof.run("demo")
+
+    assert done.returncode == 1
+    assert "Not a directory" in done.stderr
+    assert "what to do: EDGEPROF_HOME=FOLDER" in done.stderr
+    assert "a defect" not in done.stderr

@@ -117,6 +117,9 @@ def test_a_name_that_is_taken_by_another_address_is_not_overwritten(edgeprof: Co
         (["add", "pi5", "ssh://pi:secret@raspberrypi.local"], 1, "passwords are never kept"),
         (["add", "pi5", "ssh://pi5", "--runtime-python", "tflite"], 2, "RUNTIME=PATH"),
         (["add", "pi5", "local:", "--install-key"], 2, "not reached over SSH"),
+        (["add", "pi5", "ssh://pi5", "--runtime-python", "tflit=/t/python"], 1, "did you mean tflite?"),
+        (["add", "pi5", "sim:nope"], 1, "no board 'nope'"),
+        (["add", "local", "ssh://pi5"], 1, "the name 'local' is this machine's"),
         (["show", "pi6"], 1, "no device named 'pi6'"),
         (["remove", "local"], 1, "built in"),
         (["trust", "local"], 2, "nothing to trust"),
@@ -131,6 +134,17 @@ def test_a_senseless_request_is_told_and_changes_nothing(
     assert told in edgeprof.err
     assert "Traceback" not in edgeprof.err
     assert not edgeprof.edgeprof_home.exists()
+
+
+def test_the_doctor_finds_a_board_that_nobody_knows(edgeprof: CommandLine) -> None:
+    edgeprof.edgeprof_home.mkdir()
+    (edgeprof.edgeprof_home / "fleet.toml").write_text('[devices.toy]\naddress = "sim:exmple"\n')
+
+    edgeprof("doctor", "toy", "--json")
+
+    assert edgeprof.code == 1
+    (finding,) = json.loads(edgeprof.out)["findings"]
+    assert (finding["level"], finding["what"]) == ("problem", "no board 'exmple'; did you mean example?")
 
 
 @pytest.mark.parametrize("command", [[], ["add"], ["list"], ["show"], ["trust"], ["remove"]])

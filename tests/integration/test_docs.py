@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from edgeprof.fleet import Device, Fleet
 from tests.integration.sshd import Sshd
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+TOML = re.compile(r"```toml\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
 
@@ -61,6 +63,20 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     missing = [target for target in targets if not (page.parent / target).exists()]
 
     assert missing == []
+
+
+def test_the_page_about_devices_shows_every_key_of_fleet_toml_in_one_that_can_be_read(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "devices.md").read_text()
+    (shown,) = TOML.findall(page)
+    path = tmp_path / "fleet.toml"
+    path.write_text(shown)
+
+    fleet = Fleet.read(path)
+
+    assert [device.name for device in fleet.devices] == ["local", "pi5", "qemu", "toy"]
+    for key in set(Device.__struct_fields__) - {"name"}:
+        assert f"| `{key}` |" in page
+        assert f"{key} = " in shown
 
 
 def test_the_readme_names_the_two_commands() -> None:

@@ -8,15 +8,17 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from device_agents.wire import Schedule
 from edgeprof.cli import main
 from edgeprof.reports.document import from_document
 from edgeprof.run import Run
@@ -87,6 +89,55 @@ def test_list_shows_the_newest_first_with_median_verdict_and_origin(edgeprof: Ty
     assert re.findall(r"^2026010\d-\w+", done.out, re.MULTILINE) == [run.id for run in reversed(three)]
     assert "1.50 ms" in done.out
     assert "trusted, simulated" in done.out
+
+
+@pytest.mark.parametrize("width", ["60", "80", "120"])
+def test_median_verdict_and_origin_are_readable_at_every_width(
+    edgeprof: Typed, three: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: str
+) -> None:
+    run = make_run("20260104-few", created_at_s=CREATED_AT_S + 3 * DAY_S, origin="simulated", n_rounds=2)
+    job = replace(run.profile.job, schedule=Schedule(rounds=2))
+    run = replace(run, profile=replace(run.profile, job=job))
+    with Store(tmp_path / "home" / "store.sqlite") as store:
+        store.add(run)
+    monkeypatch.setenv("COLUMNS", width)
+
+    done = edgeprof("list")
+
+    assert max(map(len, done.out.splitlines())) <= int(width)
+    assert re.search(r"^20260104-few .* 1\.50 ms steady-unverified, simulated *$", done.out, re.MULTILINE)
+    assert re.search(r"^20260101-one .* 1\.50 ms trusted *$", done.out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ('{"schema": 7}', "the run has schema 7, this edgeprof reads 1 to 1"),
+        ('{"schema": 1}', "not a run"),
+        ("garbage", "not a run"),
+    ],
+)
+def test_a_run_that_cannot_be_read_is_listed_with_its_reason_among_the_others(
+    edgeprof: Typed, three: list[Run], tmp_path: Path, document: str, reason: str
+) -> None:
+    with sqlite3.connect(tmp_path / "home" / "store.sqlite") as connection:
+        connection.execute("UPDATE edgeprof_runs SET document = ? WHERE id = ?", (document, "20260102-two"))
+    connection.close()
+
+    text, machine = edgeprof("list"), edgeprof("list", "--json")
+
+    assert (text.code, machine.code) == (0, 0)
+    assert re.search(r"^20260102-two .*net\.onnx .* - unreadable", text.out, re.MULTILINE)
+    assert f"unreadable: run 20260102-two: {reason}" in text.out
+    assert "made 2026-01-02 00:00 UTC" in text.out
+    assert ids(machine) == [run.id for run in reversed(three)]
+    assert [bool(row["unreadable"]) for row in machine.json] == [False, True, False]
+    assert reason in machine.json[1]["unreadable"]
+    assert edgeprof("show", "latest").code == 0
+    for command in (("show", "20260102-two"), ("export", "20260102-two", "--json", "-")):
+        refused = edgeprof(*command)
+        assert (refused.code, refused.out) == (1, "")
+        assert reason in refused.err
 
 
 def test_list_as_json_has_medians_in_seconds(edgeprof: Typed, three: list[Run]) -> None:
@@ -190,14 +241,22 @@ def test_an_export_that_makes_no_sense_is_a_usage_error(
     assert not (tmp_path / "a").exists()
 
 
-def test_a_trace_of_a_run_without_operators_writes_no_file_at_all(
-    edgeprof: Typed, three: list[Run], tmp_path: Path
+@pytest.mark.parametrize("option", ["--trace", "--csv"])
+def test_operators_of_a_run_that_has_none_are_an_error_and_no_file_at_all(
+    edgeprof: Typed, three: list[Run], tmp_path: Path, option: str
 ) -> None:
-    done = edgeprof("export", "20260102", "--json", "a.json", "--trace", "b.json")
+    done = edgeprof("export", "20260102", "--json", "a.json", option, "b")
 
     assert done.code == 1
     assert "--operators" in done.err
     assert {path.name for path in tmp_path.iterdir()} == {"home"}
+
+
+def test_samples_of_a_run_without_operators_are_written(edgeprof: Typed, three: list[Run]) -> None:
+    done = edgeprof("export", "20260102", "--csv", "-", "--samples")
+
+    assert done.code == 0
+    assert len(done.out.splitlines()) == 1 + 200
 
 
 def test_a_file_that_cannot_be_written_is_an_error_and_the_old_one_stays(
@@ -363,7 +422,7 @@ def test_a_store_that_is_no_store_is_an_error_without_a_traceback(edgeprof: Type
 
     assert done.code == 1
     assert "not a SQLite database" in done.err
-    assert "what to do" in done.err
+    assert "what to do: move the file away, or set EDGEPROF_HOME to another folder" in done.err
 
 
 @pytest.mark.parametrize("command", ["list", "show", "export", "import", "prune", "compare", "why"])

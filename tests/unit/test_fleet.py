@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeprof.errors import FleetError
-from edgeprof.fleet import Device, Fleet
+from edgeprof.fleet import ORIGINS, RUNTIMES, Device, Fleet
 
 KITCHEN = """\
 # Our shelf
@@ -123,7 +123,15 @@ def test_a_senseless_address_is_refused_with_file_and_device(path: Path, address
         ("devices = 3\n", "devices: expected tables", ""),
         ("[devices]\npi5 = 3\n", "devices.pi5: expected a table", ""),
         ('[devices."a b"]\n', "'a b' cannot be a device's name", ""),
-        ("[devices.pi5\n", "not valid TOML", ""),
+        ("[devices.pi5\n", "not valid TOML", "docs/how-to/devices.md"),
+        (
+            '[devices.pi5]\npythons = { tflit = "/x" }\n',
+            "devices.pi5: pythons: unknown runtime 'tflit'",
+            "did you mean tflite? runtimes are onnxruntime, litert, tflite",
+        ),
+        ('[devices.pi5]\norigin = "measured"\n', "devices.pi5: origin 'measured'", 'only be "emulated"'),
+        ('[devices.local]\naddress = "ssh://pi5"\n', "devices.local: address 'ssh://pi5'", "another name"),
+        ('[devices.local]\naddress = "sim:example"\n', "devices.local: address 'sim:example'", "another name"),
     ],
 )
 def test_a_slip_is_told_with_file_and_key(path: Path, text: str, told: str, advice: str) -> None:
@@ -249,10 +257,10 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_
         name=NAMES.filter(lambda name: name != "local"),
         address=NAMES.map(lambda name: f"ssh://{name}"),
         python=TEXTS,
-        pythons=st.dictionaries(TEXTS, TEXTS, max_size=2),
+        pythons=st.dictionaries(st.sampled_from(RUNTIMES), TEXTS, max_size=2),
         groups=st.lists(TEXTS, max_size=2),
         connect_timeout_s=st.floats(min_value=0.1, max_value=1e6),
-        origin=st.none() | TEXTS,
+        origin=st.none() | st.sampled_from(ORIGINS),
         identity=st.none() | TEXTS,
     )
 )

@@ -133,6 +133,14 @@ def test_work_inside_branches_is_found_through_the_shapes_that_the_runtime_saw(
     assert any("the time of control flow is what it spent outside" in note for note in notes)
 
 
+def test_one_node_that_feeds_several_kernels_is_told_as_one(models_dir: Path, tmp_path: Path) -> None:
+    path = find(models_dir, "nmp.onnx")
+
+    _, notes = map_operators(read_model(path), record(path, tmp_path))
+
+    assert any(note.startswith("1 node fed several kernels, counted with the first: ") for note in notes)
+
+
 def test_a_quantized_convolution_takes_its_conversions_along(tmp_path: Path) -> None:
     path = onnx_maker.save(onnx_maker.quantized_convolution(), tmp_path / "qdq.onnx")
 
@@ -174,7 +182,7 @@ def test_a_kernel_nobody_knows_is_shown_as_unmapped(tmp_path: Path) -> None:
 
     assert operators[-1].origin == "unmapped"
     assert operators[-1].nodes == ()
-    assert "1 kernels could not be mapped to nodes of the file: token_17" in notes
+    assert "1 kernel could not be mapped to nodes of the file: token_17" in notes
 
 
 # --- TFLite --------------------------------------------------------------------------------------------------------
@@ -197,7 +205,7 @@ def test_delegate_events_are_aligned_with_the_nodes_in_order(models_dir: Path) -
     operators, notes = map_operators(model, recorded)
 
     assert [operator.nodes for operator in operators] == [(o.name,) for o in model.graph.operators]
-    assert notes == ("97 delegate events were mapped by their kind and their order",)
+    assert notes == ("97 delegate events mapped by their kind and their order",)
 
 
 def test_a_fused_activation_that_is_timed_apart_belongs_to_its_node(models_dir: Path) -> None:
@@ -210,7 +218,7 @@ def test_a_fused_activation_that_is_timed_apart_belongs_to_its_node(models_dir: 
     assert {(o.node_types, o.macs) for o in clamps} == {(("ADD",), None)}
     assert macs(operators) == sum(o.macs or 0 for o in model.graph.operators)
     assert origins(operators)["unmapped"] == 0
-    assert any("16 kernels are the activation of a node" in note for note in notes)
+    assert any("16 kernels with only the activation of a node" in note for note in notes)
 
 
 def test_events_that_could_be_several_nodes_stay_unmapped(models_dir: Path) -> None:
@@ -220,7 +228,7 @@ def test_events_that_could_be_several_nodes_stay_unmapped(models_dir: Path) -> N
 
     assert origins(operators) == {"node": 43, "unmapped": 4}
     assert macs(operators) == sum(o.macs or 0 for o in model.graph.operators)
-    assert any("could each be one of several nodes" in note for note in notes)
+    assert any("could be any of several nodes" in note for note in notes)
     for operator, kernel in zip(operators, recorded.kernels, strict=True):
         if kernel.name.startswith(("Convolution", "Fully")):
             assert operator.origin == "node"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from device_agents.wire import FileRef
 from edgeprof.errors import ModelError
 from edgeprof.models import read_model, work
+from edgeprof.models.example import write_example
 from latency_models import onnx_graph
 from tests.unit import onnx_maker
 from tests.unit.test_graph import find
@@ -78,6 +80,76 @@ def test_a_file_that_is_not_there_is_answered_with_the_models_that_are(tmp_path:
         read_model(tmp_path / "blok.onnx")
 
     assert "block.onnx" in caught.value.advice
+
+
+def test_only_files_that_may_be_models_are_offered_instead(tmp_path: Path) -> None:
+    onnx_maker.save(onnx_maker.residual_block(), tmp_path / "block.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "other.tflite").symlink_to("gone.tflite")
+    os.mkfifo(tmp_path / "pipe.tflite")
+
+    with pytest.raises(ModelError, match="there is no file") as caught:
+        read_model(tmp_path / "blok.onnx")
+
+    assert caught.value.advice == f"in {tmp_path} there are: block.onnx"
+
+
+def test_a_link_that_leads_nowhere_is_called_one_and_not_offered_instead_of_itself(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.symlink_to("gone.onnx")
+
+    with pytest.raises(ModelError, match=r"model\.onnx is a link to gone\.onnx, which is missing") as caught:
+        read_model(path)
+
+    assert caught.value.advice == "check the path"
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_refused_without_waiting_for_somebody_to_write_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    os.mkfifo(path)
+
+    with pytest.raises(ModelError, match="is a pipe or a device"):
+        read_model(path)
+
+
+def test_a_device_is_not_a_model() -> None:
+    with pytest.raises(ModelError, match="/dev/zero is a pipe or a device"):
+        read_model(Path("/dev/zero"))
+
+
+def test_a_file_whose_name_is_no_text_must_be_renamed(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"b\xff.onnx")
+    onnx_maker.save(onnx_maker.residual_block(), path)
+
+    with pytest.raises(ModelError, match=r"b\\udcff\.onnx: the file's name is not valid UTF-8") as caught:
+        read_model(path)
+
+    assert caught.value.advice == "rename the file"
+    assert str(caught.value).isascii()
+
+
+def test_a_damaged_tflite_file_is_told_once_and_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "trunc.tflite"
+    path.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(30))
+
+    with pytest.raises(ModelError) as caught:
+        read_model(path)
+
+    assert str(caught.value) == f"{path} is damaged or cut off: its 38 bytes point to places outside of them"
+
+
+def test_the_example_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "example.onnx"
+    write_example(path)
+    (tmp_path / "folder.onnx").mkdir()
+
+    with pytest.raises(OSError, match="Is a directory") as caught:
+        write_example(tmp_path / "folder.onnx")
+
+    assert caught.value.filename == str(tmp_path / "folder.onnx")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["example.onnx", "folder.onnx"]
+    assert read_model(path).format == "onnx"
 
 
 def test_a_missing_directory_is_said_to_be_missing(tmp_path: Path) -> None:
@@ -162,8 +234,10 @@ def test_content_decides_about_the_format_and_not_the_name(models_dir: Path, tmp
 
 
 def test_shapes_that_do_not_fit_are_the_model_s_error(models_dir: Path) -> None:
-    with pytest.raises(ModelError, match="it cannot be"):
+    with pytest.raises(ModelError, match="it cannot be") as caught:
         read_model(find(models_dir, "face_landmark.tflite"), {"input_1": (1, 192, 192)})
+
+    assert "--shape NAME=1,3,224,224" in caught.value.advice
 
 
 def test_a_batch_sets_dynamic_first_dimensions_only(models_dir: Path) -> None:

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
-from device_agents.wire import GateOutcome
-from edgeprof.errors import StoreError
+from device_agents.wire import Conditions, GateOutcome, Kernel, OperatorPass
+from edgeprof.errors import MeasurementError, StoreError
 from edgeprof.reports.csv import operators_csv, samples_csv
 from edgeprof.reports.document import from_document, json_schema, read_documents, to_document, write_documents
 from edgeprof.reports.quantities import count, duration, interval, percent, size
@@ -32,6 +32,8 @@ from tests.unit.run_factory import make_profile, make_run
 REFERENCE = Path(__file__).parents[2] / "docs/reference"
 # One real run per schema, as it was exported at the time: these files are added to and never edited.
 RECORDED = Path(__file__).parents[1] / "recorded/runs"
+
+NO_KERNEL = OperatorPass("profiler", (1e-6, 2e-6), (), 1e-6)
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 times_s = st.floats(min_value=1e-9, max_value=1e3)
@@ -106,6 +108,7 @@ def test_operators_stand_at_the_top_of_a_document() -> None:
     assert sum(row["share"] for row in document["operators"]) == pytest.approx(1.0)
     assert document["operators_missing"] is None
     assert document["operator_totals"]["n_unmapped"] == 1
+    assert document["operator_notes"] == []
 
 
 def test_without_an_operator_pass_the_list_is_empty_and_the_reason_stands_beside_it() -> None:
@@ -284,6 +287,11 @@ def test_operators_become_one_row_each_and_unknown_is_an_empty_cell() -> None:
     assert rows[3]["below_resolution"] == "true"
 
 
+def test_operators_of_a_run_whose_model_ran_no_kernel_are_no_empty_table() -> None:
+    with pytest.raises(MeasurementError, match="run a: no operators to write: no kernel was timed"):
+        operators_csv([make_run(), make_run("a", operators=NO_KERNEL)])
+
+
 def test_samples_become_one_row_each_without_loss() -> None:
     run = make_run()
 
@@ -305,11 +313,12 @@ def test_names_with_commas_quotes_and_line_breaks_stay_one_cell() -> None:
 # --- pages ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("width", [60, 80, 112, 120, 160])
 def test_a_page_fits_its_width_and_says_what_matters(width: int) -> None:
     text = printed(render_run(make_run()), width)
 
     assert max(len(line) for line in text.splitlines()) <= width
+    text = " ".join(text.split())
     for wanted in ("net.onnx", "onnxruntime 1.31.1", "MEASURED", "TRUSTED", "1.501 ms", "95% interval", "block/conv"):
         assert wanted in text
     for wanted in ("Sum of kernels", "against the run without profiler", "Unexplained", "1 of 6 kernels", "~5 µs"):
@@ -331,6 +340,99 @@ def test_the_origin_is_always_shown(origin: str) -> None:
 
     assert origin.upper() in text
     assert ("not a measurement" in text) == (origin != "measured")
+    assert (f"TRUSTED, of {origin} samples: says nothing of a real device" in text) == (origin != "measured")
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"), [(80, ()), (120, ("MACs", "Output")), (160, ("MACs", "Input", "Output"))]
+)
+def test_the_table_shows_what_fits_and_tells_where_the_rest_is(width: int, columns: tuple[str, ...]) -> None:
+    text = printed(render_run(make_run()), width)
+
+    hint = "MACs, bytes moved, intensity and shapes: a wider terminal, or `edgeprof runs export 20260101-000000-0a0b"
+    (header,) = (line for line in text.splitlines() if line.startswith("Operator "))
+    assert [name for name in ("MACs", "Input", "Output") if name in header.split()] == list(columns)
+    assert (hint in " ".join(text.split())) == (not columns)
+    assert ("1x16x48x48" in text) == bool(columns)
+    assert ("1x3x96x96" in text.partition("Operator ")[2]) == ("Input" in columns)
+
+
+@pytest.mark.parametrize("width", [45, 60, 75])
+def test_a_narrow_table_drops_columns_rather_than_digits(width: int) -> None:
+    text = printed(render_run(make_run()), width)
+
+    assert re.search(r"^\S*block/conv .* 895 µs +60%", text, re.MULTILINE)
+    assert re.search(r"^\S*head .* 101 µs +6\.8%", text, re.MULTILINE)
+    assert re.search(r"^odd .* unmapped", text, re.MULTILINE)
+
+
+def test_an_interval_wider_than_the_median_is_not_shown_in_digits() -> None:
+    rounds = tuple(
+        replace(r, latencies_s=tuple(s * 40.0**k for s in r.latencies_s))
+        for k, r in enumerate(make_profile(n_rounds=4).rounds)
+    )
+
+    text = " ".join(printed(render_run(make_run(rounds=rounds))).split())
+
+    assert "median; no useful interval: rounds differ too much" in text
+    assert "interval of the median is wider than the median itself" in text
+    assert not re.search(r"\d{5,}(\.\d+)?%", text)
+
+
+def test_a_model_that_ran_no_kernel_has_no_sums_of_kernels() -> None:
+    text = printed(render_run(make_run(operators=NO_KERNEL)))
+
+    assert "no kernel was timed" in text
+    assert "Unexplained" not in text
+    assert "Maps to" not in text
+
+
+def test_kernels_that_add_up_to_the_whole_but_for_rounding_leave_nothing_unexplained() -> None:
+    times_s = (0.1, 0.2, 0.7)
+    kernels = tuple(Kernel(str(k), "Conv", "kernel", (time_s,) * 5) for k, time_s in enumerate(times_s))
+    whole_s = sum(reversed(times_s))
+
+    text = printed(render_run(make_run(operators=OperatorPass("profiler", (whole_s,) * 5, kernels, 0.0))))
+
+    assert whole_s != sum(times_s)
+    assert re.search(r"Unexplained +0 s, 0\.0% of the profiled run", text)
+
+
+def test_an_operator_pass_on_a_busy_hot_or_throttled_device_is_told_in_page_and_document() -> None:
+    base = make_profile()
+    assert base.operators is not None
+    before = base.rounds[0].before
+    slowed = replace(before.clocks[0], max_hz=1.2e9)
+    recorded = replace(
+        base.operators,
+        gate=GateOutcome(False, 20.0, ("other programs keep 80% of the CPUs busy (limit 20%)",)),
+        before=before,
+        after=replace(before, throttled=0xE0008, clocks=(slowed,)),
+    )
+    run = make_run(operators=recorded)
+
+    notes = to_document(run)["operator_notes"]
+
+    assert notes == [
+        "the operator pass began although the device was not quiet and cool: other programs keep 80% of the CPUs busy "
+        "(limit 20%)",
+        "the firmware reported soft temperature limit and newly recorded clock capped, throttled, "
+        "soft temperature limit during the operator pass (get_throttled 0xe0008)",
+        "the allowed maximum clock of CPUs 0-3 fell from 1800 MHz to 1200 MHz during the operator pass",
+    ]
+    page = " ".join(printed(render_run(run)).split())
+    assert all(note in page for note in notes)
+    assert to_document(run)["verdict"]["level"] == "trusted"
+
+
+def test_an_operator_pass_of_an_older_document_or_a_quiet_device_has_no_notes() -> None:
+    recorded = make_profile().operators
+    assert recorded is not None
+    quiet = replace(recorded, gate=GateOutcome(True, 0.1), before=Conditions(at_s=1.0), after=Conditions(at_s=2.0))
+
+    documents = [to_document(make_run(operators=operators)) for operators in (recorded, quiet)]
+
+    assert [document["operator_notes"] for document in documents] == [[], []]
 
 
 def test_doubts_are_listed_with_what_to_do() -> None:

@@ -254,6 +254,26 @@ def test_totals_show_overhead_and_what_no_kernel_explains() -> None:
     assert totals.note is None
 
 
+def test_what_rounding_leaves_unexplained_is_nothing() -> None:
+    parts_s = (0.1, 0.2, 0.7)
+    kernels = tuple(Kernel(str(k), "X", "kernel", (part_s,) * 5) for k, part_s in enumerate(parts_s))
+    recorded = OperatorPass("profiler", (sum(reversed(parts_s)),) * 5, kernels, 1e-6)
+
+    totals = operator_totals(make_run(make_profile(operators=recorded)))
+
+    assert totals is not None
+    assert totals.profiled_median_s != totals.sum_s
+    assert (totals.remainder_s, totals.remainder_share) == (0.0, 0.0)
+
+
+def test_an_interval_wider_than_the_median_is_not_useful() -> None:
+    steady, wild = (summarise(make_profile([[s] * 20 for s in middles])) for middles in ((1.0, 1.1, 1.2), (1, 50, 900)))
+
+    assert steady.is_interval_useful
+    assert not wild.is_interval_useful
+    assert not replace(steady, median_low_s=None).is_interval_useful
+
+
 def test_kernels_timed_in_different_numbers_of_runs_are_summed_with_a_note() -> None:
     ragged = replace(RECORDED, kernels=(*RECORDED.kernels[:2], Kernel("never", "X", "kernel", ())))
     run = make_run(make_profile(operators=ragged))

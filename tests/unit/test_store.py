@@ -48,7 +48,7 @@ def test_a_file_of_something_else_is_refused_and_left_as_it_was(tmp_path: Path, 
         pass
 
     assert str(path) in str(caught.value)
-    assert "name another file" in caught.value.advice
+    assert "move the file away, or set EDGEPROF_HOME" in caught.value.advice
     assert path.read_bytes() == content
 
 

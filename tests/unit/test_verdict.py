@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from device_agents.wire import SIMULATED, Clocks, MachineInfo, Profile
+from device_agents.wire import SIMULATED, Clocks, MachineInfo, Profile, Schedule
+from edgeprof.cli.profile import profile as profile_command
 from edgeprof.statistics import summarise
 from edgeprof.verdict import LEVELS, Verdict, judge, mann_kendall, other_busy_share, stolen_share
 from tests.unit.profiles import CLOCKS, GAP_S, LOW_HZ, N_CPUS, TOP_HZ, Change, latencies, make_profile, with_gate
@@ -407,6 +409,31 @@ def test_two_rounds_cannot_be_trusted() -> None:
 
     assert verdict.level == "steady-unverified"
     assert "2 rounds cannot show" in whats(verdict)
+
+
+def test_what_to_do_names_only_what_the_command_line_has() -> None:
+    options = {name for parameter in profile_command.params for name in parameter.opts}
+    hot = [latencies(trend=[1.0, 1.05, 1.1, 1.15, 1.2])[k] for k in range(5)]
+    rising = [sorted(samples) for samples in latencies(noise=0.1)]
+    schedule = Schedule(rounds=9, min_runs=500)
+    few = make_profile(latencies(n_rounds=2, n_runs=4))
+    cold = make_profile(latencies(trend=[1.2, 1.0, 1.0, 1.0, 1.0]), warmup_is_flat=False)
+    profiles = [
+        make_profile(hot),
+        make_profile(rising, lambda _k, _after: {"throttled": 0b100}),
+        replace(few, job=replace(few.job, schedule=schedule)),
+        cold,
+        with_gate(make_profile(STEADY), passed=False),
+        make_profile([[0.0, -1.0], [1e-3], [1.0]]),
+    ]
+
+    advice = [reason.do for profile in profiles for reason in judge(profile).reasons]
+
+    text = " | ".join(advice)
+    assert set(re.findall(r"--[a-z-]+", text)) <= options
+    assert not re.search(r"min_s|max_s|cool gate|larger share|gate timeout|batch size", text)
+    for wanted in ("--rounds", "--min-runs", "--min-time", "--max-time", "--gate-timeout", "--threads", "--batch"):
+        assert wanted in text
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.01, 0.3]), st.integers(1, 8), st.integers(0, 25))

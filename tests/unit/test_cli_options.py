@@ -1,0 +1,113 @@
+"""Options of `edgeprof profile`: what is read, and what is refused before anything is done."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from edgeprof.cli.output import console, require_writable
+from edgeprof.cli.profile import _settings, profile
+from edgeprof.errors import EdgeprofError
+from edgeprof.profiling import Settings
+
+
+def read(*arguments: str) -> Settings:
+    context: dict[str, Any] = profile.make_context("profile", ["model.onnx", *arguments]).params
+    return _settings(context)
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("0", (0,)), ("0,2-3", (0, 2, 3)), ("3-3,1", (1, 3)), ("1,1", (1,)), ("4095", (4095,))]
+)
+def test_a_list_of_cpus_is_read(text: str, cpus: tuple[int, ...]) -> None:
+    assert read("--affinity", text).options.affinity == cpus
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--affinity", text] for text in ("3-2", "0-9999999999", "4096", "0-4096", "", ",", "0,,1", "1-", "-1", "x")),
+        *(["--min-time", text] for text in ("nan", "inf", "-1")),
+        *(["--max-time", text] for text in ("nan", "inf", "0.5")),
+        *(["--gate-timeout", text] for text in ("nan", "inf")),
+        *(["--deadline", text] for text in ("nan", "inf", "0")),
+        *(["--threads", text] for text in ("0", "1025")),
+        *(["--shape", text] for text in ("x", "=1", "x=0", "x=1,,2", "x=a")),
+        *(["--provider-option", text] for text in ("a", "=b")),
+        *(["--delegate-option", text] for text in ("a", "=b")),
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_makes_no_sense_is_a_usage_error_that_names_it(arguments: list[str]) -> None:
+    with pytest.raises(click.BadParameter) as caught:
+        read(*arguments)
+
+    assert arguments[0] in caught.value.format_message()
+
+
+def test_a_long_round_needs_no_second_option() -> None:
+    schedule = read("--min-time", "40").schedule
+
+    assert (schedule.min_s, schedule.max_s) == (40.0, 40.0)
+
+
+def test_the_value_of_an_option_may_have_an_equals_sign() -> None:
+    options = read("--provider-option", "a=b=c", "--delegate-option", "d=", "--delegate-option", "e==").options
+
+    assert options.provider_options == {"a": "b=c"}
+    assert options.delegate_options == {"d": "", "e": "="}
+
+
+def test_the_name_of_an_input_may_have_an_equals_sign() -> None:
+    shapes = read("--shape", "a=b=1,3", "--shape", "c=2x4", "--shape", "scalar=").options.shapes
+
+    assert shapes == {"a=b": (1, 3), "c": (2, 4), "scalar": ()}
+
+
+# --- output --------------------------------------------------------------------------------------------------------
+
+
+def test_tables_in_a_file_are_wide_unless_columns_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+    assert console().width == 160
+
+    monkeypatch.setenv("COLUMNS", "100")
+    assert console().width == 100
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [("nowhere/a.json", "there is no directory"), (".", "it is a directory"), ("f/a", "no directory")],
+)
+def test_a_place_that_cannot_be_written_is_told_beforehand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f").write_text("")
+
+    with pytest.raises(EdgeprofError, match=told) as caught:
+        require_writable(target)
+
+    assert str(caught.value).startswith(f"{target}: cannot be written")
+    assert caught.value.advice
+
+
+@pytest.mark.parametrize("target", ["-", "new.json", "old.json", os.devnull])
+def test_a_place_that_can_be_written_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.json").write_text("old")
+
+    require_writable(target)
+
+    assert [file.name for file in tmp_path.iterdir()] == ["old.json"]
+    assert (tmp_path / "old.json").read_text() == "old"
