@@ -50,8 +50,8 @@ def _examine_open(device: Device, opened: OpenDevice) -> Iterator[Finding]:
     for runtime in RUNTIMES:
         agent = opened.agent(runtime)
         if id(agent) not in agents:
+            yield from _python(device, agent, is_first=not agents)
             agents[id(agent)] = agent
-            yield from _python(device, agent)
         finding, is_usable = _runtime(device, agent, runtime)
         usable += [runtime] if is_usable else []
         yield finding
@@ -60,11 +60,13 @@ def _examine_open(device: Device, opened: OpenDevice) -> Iterator[Finding]:
     yield from _state(next(iter(agents.values())))
 
 
-def _python(device: Device, agent: Agent) -> Iterator[Finding]:
+def _python(device: Device, agent: Agent, *, is_first: bool) -> Iterator[Finding]:
     hello = agent.hello
     machine = hello.machine
     described = f"{machine.model or 'unknown model'}, {machine.architecture}, {machine.n_cpus} CPUs, {machine.kernel}"
     yield Finding(level="ok", what=f"agent runs on Python {hello.python}: {described}")
+    if not is_first:
+        return  # what follows is true of the device, whatever its Python
     if machine.emulator:
         yield Finding(level="note", what=f"emulated ({machine.emulator}): timings prove plumbing, not performance")
     if hello.free_bytes < FREE_BYTES_WANTED:
