@@ -10,10 +10,10 @@ from typing import Any, Dict, List, Sequence, Tuple
 from device_agents.machine import Machine
 from device_agents.runtimes import Recorded, RuntimeRefusal
 from device_agents.runtimes.available import LIBRARY
+from device_agents.runtimes.callback_recording import CallbackRecording
 from device_agents.runtimes.options import Pinned, affinity_text
 from device_agents.runtimes.telemetry_profiler import TelemetryProfiler
 from device_agents.runtimes.tensors import Dim, concrete_shapes, require_sizes, require_supported
-from device_agents.runtimes.tflite_events import KernelTimes
 from device_agents.runtimes.tflite_file import ELEMENT_TYPES
 from device_agents.wire import Job, TensorInfo
 
@@ -87,7 +87,7 @@ def load_library(path: str) -> Any:
     return library
 
 
-class CLibrarySession:
+class CLibrarySession(CallbackRecording):
     """One interpreter of the C library. Operators come from its telemetry profiler."""
 
     def __init__(self, library_path: str, job: Job, model_path: str, machine: Machine, profiled: bool) -> None:
@@ -99,8 +99,7 @@ class CLibrarySession:
         self._job = job
         self._model = self._options = self._delegate = self._interpreter = None
         self._profiler = self._make_profiler() if profiled else None
-        self._times = KernelTimes(self._profiler.bias_s if self._profiler else 0.0)
-        self._is_recording = False
+        super().__init__(self._profiler)
         self._pinned = Pinned(job.options.affinity)
         try:
             start = machine.now()
@@ -251,27 +250,12 @@ class CLibrarySession:
             raise RuntimeRefusal("unsupported-model", f"output {info.name!r} cannot be read")
         return block.raw[:n]
 
-    def begin_recording(self) -> None:
-        self.after_run()
-        self._times.clear()
-        self._is_recording = True
-
-    def after_run(self) -> None:
-        if self._profiler is not None:
-            events = self._profiler.take()
-            if self._is_recording:
-                self._times.add_run(events)
-
     def end_recording(self) -> Recorded:
-        if self._profiler is None:
-            raise RuntimeError("end_recording needs a profiled session")
-        self._is_recording = False
+        recorded = super().end_recording()
         if self._delegate:
             n = self._times.n_delegated()
             self.in_force["xnnpack"] = f"active: {n} operators" if n else "not active: it took no node"
-        return Recorded(
-            self._profiler.method, self._times.kernels(), self._profiler.resolution_s, self._profiler.bias_s
-        )
+        return recorded
 
     def close(self) -> None:
         """In this order: the interpreter uses what the others hold."""

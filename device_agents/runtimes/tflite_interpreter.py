@@ -5,22 +5,11 @@ import re
 from typing import Any, Dict, List, Optional, Protocol, Sequence, Tuple
 
 from device_agents.machine import Machine
-from device_agents.runtimes import Recorded, RuntimeRefusal
+from device_agents.runtimes import RuntimeRefusal
+from device_agents.runtimes.callback_recording import CallbackRecording, Profiler
 from device_agents.runtimes.options import Pinned, affinity_text
 from device_agents.runtimes.tensors import Dim, concrete_shapes, require_sizes, require_supported
-from device_agents.runtimes.tflite_events import Event, KernelTimes
 from device_agents.wire import Job, TensorInfo
-
-
-class Profiler(Protocol):
-    """What times the operators of an interpreter."""
-
-    method: str
-    bias_s: float
-    resolution_s: float
-
-    def take(self) -> List[Event]:
-        """What happened since the last call."""
 
 
 class AttachedProfiler(Profiler, Protocol):
@@ -28,7 +17,7 @@ class AttachedProfiler(Profiler, Protocol):
         """Make the interpreter report to this profiler."""
 
 
-class InterpreterSession:
+class InterpreterSession(CallbackRecording):
     """`module` is tflite_runtime.interpreter or ai_edge_litert.interpreter."""
 
     def __init__(
@@ -47,9 +36,7 @@ class InterpreterSession:
         self.notes: List[str] = []
         self._module = module
         self._job = job
-        self._profiler = profiler
-        self._times = KernelTimes(profiler.bias_s if profiler else 0.0)
-        self._is_recording = False
+        super().__init__(profiler)
         self._pinned = Pinned(job.options.affinity)
         try:
             start = machine.now()
@@ -168,28 +155,6 @@ class InterpreterSession:
             TensorInfo(tensor.name, tensor.dtype, tuple(array.shape)) for tensor, array in zip(self.outputs, arrays)
         )
         return [bytes(array.tobytes()) for array in arrays]
-
-    def begin_recording(self) -> None:
-        self.after_run()
-        self._times.clear()
-        self._is_recording = True
-
-    def after_run(self) -> None:
-        if self._profiler is not None:
-            events = self._profiler.take()
-            if self._is_recording:
-                self._times.add_run(events)
-
-    def end_recording(self) -> Recorded:
-        if self._profiler is None:
-            raise RuntimeError("end_recording needs a profiled session")
-        self._is_recording = False
-        return Recorded(
-            method=self._profiler.method,
-            kernels=self._times.kernels(),
-            resolution_s=self._profiler.resolution_s,
-            bias_s=self._profiler.bias_s,
-        )
 
     def close(self) -> None:
         # The interpreter goes before the profiler whose callbacks it calls; a half-opened session has no interpreter.
