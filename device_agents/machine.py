@@ -66,16 +66,30 @@ class Machine:
         model = self._read_or_none("/proc/device-tree/model") or self._read_or_none("/sys/class/dmi/id/product_name")
         model = model.strip("\x00\n ") if model else None
         system = os.uname()
+        emulator = _emulator(model or "", system.machine, cpuinfo, self.program() or "")
+        # Under qemu-user the file may be the host's: its CPU is not the device's.
+        is_hosts = emulator == "qemu-user" and "vendor_id" in cpuinfo
         return MachineInfo(
             model=model or None,
             architecture=system.machine,
             kernel=system.release,
             libc=_libc(),
-            cpu=_cpu_name(cpuinfo),
+            cpu=None if is_hosts else _cpu_name(cpuinfo),
             n_cpus=os.cpu_count() or 1,
             memory_bytes=self._memory_bytes(),
-            emulator=_emulator(model or "", system.machine, cpuinfo),
+            emulator=emulator,
         )
+
+    def program(self) -> Optional[str]:
+        """The program that the kernel runs for us: an emulator, if our instructions are emulated; None if not told.
+
+        qemu-user itself answers /proc/self/exe and /proc/PID/exe, with the emulated program, but leaves the thread's
+        link alone (linux-user/syscall.c, is_proc_myself).
+        """
+        try:
+            return os.readlink("/proc/thread-self/exe")
+        except OSError:
+            return None
 
     def _read_or_none(self, path: str) -> Optional[str]:
         try:
@@ -108,10 +122,12 @@ def _cpu_name(cpuinfo: str) -> Optional[str]:
     return "ARM part " + ", ".join(parts) if parts else None
 
 
-def _emulator(model: str, architecture: str, cpuinfo: str) -> Optional[str]:
-    """What gives an emulated device away: QEMU's own board names, or an ARM program that sees an x86 cpuinfo."""
+def _emulator(model: str, architecture: str, cpuinfo: str, program: str) -> Optional[str]:
+    """What gives an emulated device away: QEMU's own board names, its programs, or an ARM that sees an x86 cpuinfo."""
     if "qemu" in model.lower() or "dummy-virt" in model:
         return "qemu-system"
+    if os.path.basename(program).startswith("qemu-"):
+        return "qemu-user"
     if architecture.startswith(("aarch64", "arm")) and ("GenuineIntel" in cpuinfo or "AuthenticAMD" in cpuinfo):
         return "qemu-user"
     return None

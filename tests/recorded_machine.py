@@ -17,6 +17,7 @@ class RecordedMachine(Machine):
         self.root = MACHINES / name
         self.clock_s = 0.0
         self.overrides: dict[str, str] = {}
+        self.runs_as: str | None = None
 
     def now(self) -> float:
         return self.clock_s
@@ -35,3 +36,6 @@ class RecordedMachine(Machine):
 
     def run(self, argv: Sequence[str], timeout_s: float = 5.0) -> tuple[int, str]:
         return 0, (self.root / "commands" / argv[0]).read_text()
+
+    def program(self) -> str | None:
+        return self.runs_as

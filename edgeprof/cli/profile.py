@@ -172,7 +172,13 @@ def _schedule(options: dict[str, Any]) -> wire.Schedule:
     if most_s < least_s:
         message = f"{most_s:g} s at most is less than the {least_s:g} s at least of --min-time"
         raise click.BadParameter(message, param_hint="--max-time")
-    return wire.Schedule(rounds=options["rounds"], min_runs=options["min_runs"], min_s=least_s, max_s=most_s)
+    return wire.Schedule(
+        rounds=options["rounds"],
+        min_runs=options["min_runs"],
+        min_s=least_s,
+        max_s=most_s,
+        operator_runs=options["operator_runs"],
+    )
 
 
 def _pairs(items: tuple[str, ...], option: str) -> dict[str, str]:

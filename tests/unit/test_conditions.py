@@ -87,3 +87,20 @@ def test_an_emulated_board_gives_itself_away(model: str) -> None:
     machine.overrides["/proc/device-tree/model"] = model
 
     assert machine.describe().emulator == "qemu-system"
+
+
+def test_an_emulated_program_gives_itself_away_although_all_files_are_a_real_boards() -> None:
+    machine = RecordedMachine("pi4-documented")
+    machine.runs_as = "/usr/bin/qemu-aarch64-static"
+
+    assert machine.describe().emulator == "qemu-user"
+
+
+def test_the_cpu_of_an_emulators_host_is_not_taken_for_the_devices() -> None:
+    machine = RecordedMachine("vm-x86")
+    machine.runs_as = "/usr/bin/qemu-aarch64-static"
+
+    described = machine.describe()
+
+    assert described.emulator == "qemu-user"
+    assert described.cpu is None

@@ -1,0 +1,88 @@
+"""An emulated arm64 device: Debian's userland under qemu-user with every runtime, behind a real sshd. Needs no root.
+
+Its latencies prove plumbing, never performance: qemu is some hundred times slower than a real board.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from edgeprof.fleet import Device
+from tests.integration.sshd import Sshd
+
+HERE = Path(__file__).parent
+# The host's: programs under qemu-user may ask for any of them.
+N_CPUS = os.cpu_count() or 1
+# As a Raspberry Pi 4 has it.
+CPUINFO = "".join(
+    f"processor\t: {cpu}\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm crc32 cpuid\nCPU implementer\t: 0x41\n"
+    "CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0xd08\nCPU revision\t: 3\n\n"
+    for cpu in range(N_CPUS)
+)
+NAMESPACES = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--uts", "--ipc", "--fork")
+
+
+def why_not() -> str | None:
+    """Why no such device can be had here, or None."""
+    needed = ("qemu-aarch64-static", "mmdebstrap", "arch-test", "unshare", "ssh-keygen")
+    missing = [name for name in needed if shutil.which(name) is None]
+    if missing:
+        return f"no emulated arm64 device: {', '.join(missing)} missing"
+    tried = subprocess.run([*NAMESPACES, "true"], capture_output=True, text=True, check=False)
+    return f"no emulated arm64 device: {tried.stderr.strip()}" if tried.returncode else None
+
+
+def rootfs() -> Path:
+    """The file system of the device: from the cache, or built, which takes half a minute and the network."""
+    done = subprocess.run(["sh", str(HERE / "rootfs.sh")], stdout=subprocess.PIPE, text=True, check=True)
+    return Path(done.stdout.strip())
+
+
+class Arm64Device(Sshd):
+    """A context manager; its sshd is the first process of the device, and killing it cuts the power.
+
+    `looks_real` hides the host's /proc/cpuinfo, which gives the emulation away, behind a real board's.
+    """
+
+    def __init__(self, folder: Path, rootfs: Path, *, cpu: str = "cortex-a72", looks_real: bool = False) -> None:
+        script = ("sh", str(HERE / "device.sh"), str(rootfs), str(folder), cpu)
+        # sshd drops the environment, and takes the first SetEnv only.
+        options = (f"SetEnv HOME={folder / 'home'} QEMU_CPU={cpu}",)
+        # What goes wrong before sshd runs belongs in the log that a failed start shows.
+        to_log = ("sh", "-c", 'exec "$@" 2>>"$0"', str(folder / "sshd.log"))
+        super().__init__(folder, user="pi", options=options, prefix=(*to_log, *NAMESPACES, *script))
+        self._looks_real = looks_real
+
+    def start(self) -> None:
+        cpus = self.folder / "sys" / "devices" / "system" / "cpu"
+        cpus.mkdir(parents=True, exist_ok=True)
+        # Without these XNNPACK is silently left out.
+        for name in ("possible", "present", "online"):
+            (cpus / name).write_text(f"0-{N_CPUS - 1}\n")
+        if self._looks_real:
+            (self.folder / "cpuinfo").write_text(CPUINFO)
+        # Of the latest start alone: it is waited for in there.
+        self.log.write_text("")
+        super().start()
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        # unshare's only child is the first process of the device, with which all others go.
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+        super().stop()
+
+    def device(self, *, port: int | None = None, timeout_s: float = 20.0, name: str = "arm64") -> Device:
+        return Device(
+            name=name,
+            address=f"ssh://{self.user}@127.0.0.1:{port or self.port}",
+            python="/opt/edgeprof/bin/python",
+            pythons={"tflite": "/opt/tflite/bin/python"},
+            connect_timeout_s=timeout_s,
+        )
