@@ -53,6 +53,9 @@ class Seconds(click.FloatRange):
 )
 @click.option("--operators", is_flag=True, help="Time every operator too, in a second pass.")
 @click.option(
+    "--operator-runs", type=click.IntRange(1), default=30, show_default=True, help="Runs of the operator pass, at most."
+)
+@click.option(
     "--threads",
     type=click.IntRange(1, MOST_THREADS),
     default=1,
