@@ -121,6 +121,7 @@ def _read(
     reader = _Reader()
     reader.remember_constants(model.graph, "")
     _drop_weights(model.graph)
+    _open_negative_dims(model.graph)
     _set_input_shapes(model.graph, shapes, batch, default_dim)
     try:
         model = onnx.shape_inference.infer_shapes(model, data_prop=True) if infer else model
@@ -167,6 +168,14 @@ def _count(dims: Iterable[int]) -> int:
     for dim in dims:
         count *= dim
     return count
+
+
+def _open_negative_dims(graph: GraphProto) -> None:
+    """Paddle's exporter writes -1 for a dimension that is not fixed, which ONNX Runtime takes as such."""
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        for dim in value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else ():
+            if dim.dim_value < 0:
+                dim.ClearField("dim_value")
 
 
 def _set_input_shapes(

@@ -57,6 +57,15 @@ def test_unknown_dimensions_leave_the_work_unknown_instead_of_zero(tmp_path: Pat
     assert graph.operators[4].moved_bytes is None
 
 
+def test_a_dimension_of_minus_one_is_an_open_one(tmp_path: Path) -> None:
+    block = onnx_maker.residual_block()
+    block.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+
+    graph = onnx_graph.read(onnx_maker.save(block, tmp_path / "block.onnx"), {"x": (2, 8, 16, 16)})
+
+    assert graph.shape("x") == (2, 8, 16, 16)
+
+
 def test_a_batch_fills_the_first_dimension_and_its_symbol_everywhere(tmp_path: Path) -> None:
     graph = onnx_graph.read(made(tmp_path), batch=4)
 
