@@ -25,21 +25,20 @@ class Pairs:
     certain: dict[int, int]
 
 
-def align(scores: Sequence[Sequence[float | None]], skipped_columns: Sequence[float]) -> Pairs:
+def align(gains: NDArray[np.float64], skipped_columns: Sequence[float]) -> Pairs:
     """Needleman and Wunsch's global alignment with a gain for each pair and a cost for each column left out.
 
     Args:
-        scores: gain of pairing row i with column j; None where they cannot be paired. A row left out costs nothing:
-            it has no gain.
+        gains: gain of pairing row i with column j, minus infinity where they cannot be paired. A row left out costs
+            nothing: it has no gain.
         skipped_columns: cost of leaving out column j, 0 or more.
     """
-    n_rows, n_columns = len(scores), len(skipped_columns)
+    n_rows, n_columns = len(gains), len(skipped_columns)
     if not n_rows or not n_columns:
         return Pairs({}, {})
-    gain = np.array([[-np.inf if score is None else score for score in row] for row in scores], dtype=np.float64)
     # A column's skip cost is the same in every row, so pairing it saves that cost: with it added to the gains, gaps
     # are free, and the running maximum along a row is the best over all numbers of skipped columns.
-    gain += np.asarray(skipped_columns, dtype=np.float64)
+    gain = gains + np.asarray(skipped_columns, dtype=np.float64)
     best = np.zeros((n_rows + 1, n_columns + 1))
     for row in range(n_rows):
         paired = np.maximum(best[row, 1:], best[row, :-1] + gain[row])

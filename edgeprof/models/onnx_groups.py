@@ -119,7 +119,8 @@ class Groups:
         self._gather()
         self._join()
         taken = {node.name for found in self.members for node in found}
-        self.left = [node for node in self.graph.operators if node.name not in taken | self.folded]
+        taken |= self.folded
+        self.left = [node for node in self.graph.operators if node.name not in taken]
 
     def _own(self, nodes: Iterable[Node]) -> None:
         self.owned.update(output for node in nodes for output in node.outputs)
@@ -287,7 +288,9 @@ class Groups:
             sources = [
                 self.find.producers.get(name) for node in front for name in node.inputs if name not in self.owned
             ]
-            front = [node for node in sources if node is not None and node.name not in seen | self.folded]
+            front = [
+                node for node in sources if node is not None and node.name not in seen and node.name not in self.folded
+            ]
             seen.update(node.name for node in front)
         return None
 

@@ -1,8 +1,9 @@
 """Map the kernels a TFLite runtime timed back to the nodes of the user's file.
 
 Nodes that TFLite runs itself are timed under their index, which is exact. Operators inside the XNNPACK delegate are
-timed under the name of their class only, in the order of execution: they are aligned with the file's nodes as two
-sequences, with gaps on both sides. An event whose partner differs between equally good alignments stays unmapped.
+timed under the name of their class only, in the order of execution: they are aligned with what XNNPACK should make of
+the file's nodes (`xnnpack`) in the order in which TFLite runs them (`tflite_partitions`), as two sequences, with gaps
+on both sides. An event whose partner differs between equally good alignments stays unmapped.
 """
 
 from __future__ import annotations
@@ -11,9 +12,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from device_agents.wire import Kernel, OperatorPass
 from edgeprof.models.alignment import align
 from edgeprof.models.groups import Explainer, counted, listed, without_origin
+from edgeprof.models.tflite_partitions import partition
+from edgeprof.models.xnnpack import ABSORBED_BACKWARD, ABSORBED_FORWARD, FUSING, Kind, Slot, expected, score
 from edgeprof.run import Operator
 from latency_models.graph import Graph
 from latency_models.graph import Operator as Node
@@ -24,100 +30,15 @@ __all__ = ["map_kernels"]
 MIN_ALIGNED = 0.8
 # Bounds the alignment's memory (about 10 bytes a cell) and time.
 MAX_CELLS = 25_000_000
-
-# Which operator types an XNNPACK operator may stand for, by the beginning of its name, longest beginning first; seen
-# with XNNPACK in TFLite 2.14, 2.17 and LiteRT 2.3. A name that is missing here stays unmapped.
-_CLASSES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Fully Connected", ("CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL")),
-    ("Dynamic Fully Connected", ("FULLY_CONNECTED", "BATCH_MATMUL")),
-    ("Batch Matrix Multiply", ("BATCH_MATMUL",)),
-    ("Convolution", ("CONV_2D", "DEPTHWISE_CONV_2D")),
-    ("Deconvolution", ("TRANSPOSE_CONV",)),
-    ("PReLU", ("PRELU",)),
-    ("Leaky ReLU", ("LEAKY_RELU",)),
-    ("Add", ("ADD",)),
-    ("Multiply", ("MUL",)),
-    ("Subtract", ("SUB",)),
-    ("Divide", ("DIV",)),
-    ("Maximum", ("MAXIMUM",)),
-    ("Minimum", ("MINIMUM",)),
-    ("Squared Difference", ("SQUARED_DIFFERENCE",)),
-    ("Constant Pad", ("PAD", "PADV2")),
-    ("Max Pooling", ("MAX_POOL_2D",)),
-    ("Average Pooling", ("AVERAGE_POOL_2D", "MEAN")),
-    ("Global", ("MEAN", "AVERAGE_POOL_2D", "SUM")),
-    ("Mean", ("MEAN",)),
-    ("Sum", ("SUM",)),
-    ("Copy", ("CONCATENATION", "RESHAPE", "EXPAND_DIMS", "SQUEEZE", "READ_VARIABLE")),
-    ("Concatenate", ("CONCATENATION",)),
-    ("Split", ("SPLIT",)),
-    ("Static Reshape", ("RESHAPE", "EXPAND_DIMS", "SQUEEZE")),
-    ("Clamp", ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "MINIMUM", "MAXIMUM")),
-    ("Transpose", ("TRANSPOSE",)),
-    ("Resize Bilinear", ("RESIZE_BILINEAR",)),
-    ("Sigmoid", ("LOGISTIC",)),
-    ("HardSwish", ("HARD_SWISH",)),
-    ("Softmax", ("SOFTMAX",)),
-    ("Slice", ("STRIDED_SLICE", "SLICE")),
-    ("Space To Depth", ("SPACE_TO_DEPTH",)),
-    ("Depth To Space", ("DEPTH_TO_SPACE",)),
-    ("Convert", ("QUANTIZE", "DEQUANTIZE")),
-    ("Tanh", ("TANH",)),
-    ("ELU", ("ELU",)),
-    ("GELU", ("GELU",)),
-    ("Abs", ("ABS",)),
-    ("Negate", ("NEG",)),
-    ("Square Root", ("SQRT",)),
-    ("Reciprocal Square Root", ("RSQRT",)),
-    ("Square", ("SQUARE",)),
-    ("Floor", ("FLOOR",)),
-    ("Ceiling", ("CEIL",)),
-    ("Exp", ("EXP",)),
-    ("Log", ("LOG",)),
-    (
-        "Unary Elementwise",
-        (
-            "LOGISTIC",
-            "TANH",
-            "RELU",
-            "RELU6",
-            "HARD_SWISH",
-            "DEQUANTIZE",
-            "QUANTIZE",
-            "ABS",
-            "NEG",
-            "EXP",
-            "LOG",
-            "SQRT",
-        ),
-    ),
-)
-
-# A node of these types is run inside its neighbour when XNNPACK fuses it: activations by what makes their input,
-# padding by what reads their output (xnn_subgraph_optimize in xnnpack/src/subgraph.c).
-_FUSED_BACKWARD = frozenset(("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1"))
-_FUSED_FORWARD = frozenset(("PAD", "PADV2"))
-_FUSING = frozenset(("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "ADD", "SUB", "MUL", "DIV"))
-_FUSING = _FUSING | {"MAX_POOL_2D", "AVERAGE_POOL_2D"}
-
-# What a node without an event costs an alignment: nothing where it is known to disappear.
-_OFTEN_SILENT = _FUSED_BACKWARD | _FUSED_FORWARD | {"RESHAPE", "EXPAND_DIMS", "SQUEEZE", "VAR_HANDLE"}
-_OFTEN_SILENT = _OFTEN_SILENT | {"READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"}
-_SILENCE, _UNEXPECTED_SILENCE = 0.0, 1.0
-_EXACT, _LIKELY, _POSSIBLE, _SECOND_STEP = 8.0, 4.0, 3.0, 2.5
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A node that may show up in the sequence of events; `step` "clamp" is the activation fused into it."""
-
-    node: Node
-    step: str = ""
+# A variable's handle, what reads it, and what that is read in: no chain of silent nodes is longer.
+MAX_ABSORBED = 4
+# Gain of a node that was timed under its index.
+_EXACT = 8.0
 
 
 @dataclass
 class _Mapping:
-    """Which node each kernel ran; `steps` are kernels that ran only the second step of a node."""
+    """Which node each kernel ran; `steps` are kernels that ran only a lesser step of a node."""
 
     nodes: dict[int, Node] = field(default_factory=dict)
     steps: set[int] = field(default_factory=set)
@@ -135,50 +56,45 @@ def map_kernels(graph: Graph, recorded: OperatorPass) -> tuple[tuple[Operator, .
         if kernel.level == "node" and exact is not None and "delegate" not in kernel.type.lower():
             mapping.nodes[index] = exact
     _align_delegated(graph, kernels, mapping)
-    fused = _fused_into(graph, mapping)
+    absorbed = _absorbed(graph, mapping)
     explainer = Explainer(graph)
     operators = []
     for index, kernel in enumerate(kernels):
         if index not in mapping.nodes:
             operators.append(without_origin(index, kernel, "unmapped"))
-        elif index in mapping.steps:
-            operators.append(explainer.explained(index, kernel, [mapping.nodes[index]], part=True))
         else:
             node = mapping.nodes[index]
-            group = sorted((node, *fused.get(node.name, ())), key=lambda member: (member.subgraph, member.index))
-            operators.append(explainer.explained(index, kernel, group))
+            group = sorted((node, *absorbed.get(node.name, ())), key=lambda member: (member.subgraph, member.index))
+            operators.append(explainer.explained(index, kernel, group, part=index in mapping.steps))
     notes = (*graph.notes, *mapping.notes, *_notes(graph, operators, kernels, mapping))
     return tuple(operators), notes
-
-
-def _classes(name: str) -> tuple[str, ...]:
-    matching = [entry for entry in _CLASSES if name.startswith(entry[0])]
-    return tuple(max(matching, key=lambda entry: len(entry[0]))[1]) if matching else ()
 
 
 # --- events and nodes ----------------------------------------------------------------------------------------------
 
 
 def _align_delegated(graph: Graph, kernels: Sequence[Kernel], mapping: _Mapping) -> None:
-    """Align what ran inside a delegate; nodes timed exactly are fixed points of the alignment."""
-    delegated = [index for index, kernel in enumerate(kernels) if kernel.level == "delegate"]
-    if not delegated:
-        return
-    candidates = _candidates(graph)
-    events = [index for index, kernel in enumerate(kernels) if kernel.level == "delegate" or index in mapping.nodes]
-    if len(events) * len(candidates) > MAX_CELLS:
+    """Align what ran inside a delegate, graph by graph; nodes timed exactly are fixed points of the alignment."""
+    for subgraph in dict.fromkeys(kernel.subgraph for kernel in kernels if kernel.level == "delegate"):
+        events = [
+            index
+            for index, kernel in enumerate(kernels)
+            if kernel.subgraph == subgraph and (kernel.level == "delegate" or index in mapping.nodes)
+        ]
+        nodes = [node for node in graph.operators if node.subgraph == subgraph]
+        _align(graph, nodes, {index: kernels[index] for index in events}, mapping)
+
+
+def _align(graph: Graph, nodes: Sequence[Node], events: dict[int, Kernel], mapping: _Mapping) -> None:
+    delegated = [index for index, kernel in events.items() if kernel.level == "delegate"]
+    slots = list(_slots(graph, nodes, {mapping.nodes[index].name for index in events if index in mapping.nodes}))
+    if len(events) * len(slots) > MAX_CELLS:
         mapping.notes.append(f"{len(delegated)} delegate events: too many to be aligned with the file's nodes")
         return
-    exact = {mapping.nodes[index].name for index in mapping.nodes}
-    scores = [[_score(kernels[i], mapping.nodes.get(i), candidate, exact) for candidate in candidates] for i in events]
-    silence = [
-        _SILENCE if candidate.step or candidate.node.type in _OFTEN_SILENT else _UNEXPECTED_SILENCE
-        for candidate in candidates
-    ]
-    pairs = align(scores, silence)
-    inside = {events[row] for row in pairs.aligned} - mapping.nodes.keys()
-    share = len(inside) / len(delegated)
-    if share < MIN_ALIGNED:
+    pairs = align(_gains(events, slots, mapping), [slot.silence for slot in slots])
+    order = list(events)
+    inside = {order[row] for row in pairs.aligned} & set(delegated)
+    if len(inside) < MIN_ALIGNED * len(delegated):
         mapping.notes.append(
             f"only {len(inside)} of {len(delegated)} delegate events fit the order of the file's nodes, so none "
             "of them is mapped; without XNNPACK every node is timed by itself"
@@ -186,66 +102,90 @@ def _align_delegated(graph: Graph, kernels: Sequence[Kernel], mapping: _Mapping)
         return
     mapping.is_aligned = True
     for row, column in pairs.certain.items():
-        index = events[row]
-        if index not in mapping.nodes:
-            mapping.nodes[index] = candidates[column].node
-            if candidates[column].step:
-                mapping.steps.add(index)
+        if order[row] not in mapping.nodes:
+            mapping.nodes[order[row]] = slots[column].node
+            if slots[column].kind.step:
+                mapping.steps.add(order[row])
     mapping.notes.append(f"{counted(len(delegated), 'delegate event')} mapped by their kind and their order")
     ambiguous = len(inside) - sum(index in mapping.nodes for index in inside)
     if ambiguous:
         mapping.notes.append(f"{counted(ambiguous, 'delegate event')} could be any of several nodes, left unmapped")
 
 
-def _candidates(graph: Graph) -> list[_Candidate]:
-    found = []
-    for node in graph.operators:
-        if node.subgraph == 0 and not node.is_folded:
-            found.append(_Candidate(node))
-            if node.attributes.get("fused_activation_function"):
-                found.append(_Candidate(node, "clamp"))
-    return found
+def _slots(graph: Graph, nodes: Sequence[Node], own: set[str]) -> Iterator[Slot]:
+    """Every place in the sequence of events, in the order of execution."""
+    readers = _readers(graph)
+    for part in partition(nodes, own):
+        if part.is_delegated:
+            yield from expected(graph, part.nodes, readers)
+        else:
+            yield from (Slot(node, Kind(node.type), 0.0) for node in part.nodes)
 
 
-def _score(kernel: Kernel, exact: Node | None, candidate: _Candidate, taken: set[str]) -> float | None:
-    """How well an event fits a node; None if it cannot be that node."""
-    if exact is not None:
-        return _EXACT if candidate.node.name == exact.name and not candidate.step else None
-    if candidate.node.name in taken:
-        return None
-    name = kernel.type or kernel.name
-    if candidate.step:
-        return _SECOND_STEP if name.startswith("Clamp") else None
-    classes = _classes(name)
-    if candidate.node.type not in classes:
-        return None
-    if name.startswith("Convolution") and ("DWConv" in name) != (candidate.node.type == "DEPTHWISE_CONV_2D"):
-        return _POSSIBLE
-    return _LIKELY if candidate.node.type == classes[0] or len(classes) <= 3 else _POSSIBLE
+def _gains(events: dict[int, Kernel], slots: Sequence[Slot], mapping: _Mapping) -> NDArray[np.float64]:
+    """Gain of pairing event i with slot j. Few names meet few kinds of nodes: each such pair is scored once."""
+    kinds = {kind: k for k, kind in enumerate(dict.fromkeys(slot.kind for slot in slots))}
+    of_slot = np.array([kinds[slot.kind] for slot in slots], dtype=np.intp)
+    fixed = {mapping.nodes[index].name for index in events if index in mapping.nodes}
+    is_free = np.array([slot.node.name not in fixed for slot in slots], dtype=bool)
+    columns = {slot.node.name: j for j, slot in enumerate(slots)}
+    gains = np.full((len(events), len(slots)), -np.inf)
+    rows: dict[str, NDArray[np.float64]] = {}
+    for i, (index, kernel) in enumerate(events.items()):
+        if index in mapping.nodes:
+            column = columns.get(mapping.nodes[index].name)
+            if column is not None:
+                gains[i, column] = _EXACT
+            continue
+        name = kernel.type or kernel.name
+        if name not in rows:
+            scores = [score(name, kind) for kind in kinds]
+            row = np.array([-np.inf if one is None else one for one in scores])[of_slot]
+            rows[name] = np.where(is_free, row, -np.inf)
+        gains[i] = rows[name]
+    return gains
 
 
-def _fused_into(graph: Graph, mapping: _Mapping) -> dict[str, list[Node]]:
+def _absorbed(graph: Graph, mapping: _Mapping) -> dict[str, list[Node]]:
     """Nodes without an event that are known to run inside a neighbour, by the neighbour's name."""
     if not mapping.is_aligned:
         return {}
     timed = {node.name: node for index, node in mapping.nodes.items() if index not in mapping.steps}
     producers = {output: node for node in graph.operators for output in node.outputs}
+    readers = _readers(graph)
+    hosts: dict[str, list[Node]] = {}
+    for node in graph.operators:
+        host: Node | None = node
+        for _ in range(MAX_ABSORBED):
+            if host is None or host.name in timed:
+                break
+            host = _host(host, producers, readers)
+        if host is not None and host is not node and host.name in timed and not node.is_folded:
+            hosts.setdefault(host.name, []).append(node)
+    return hosts
+
+
+def _host(node: Node, producers: dict[str, Node], readers: dict[str, list[Node]]) -> Node | None:
+    """The neighbour that a node without an event is run in."""
+    if node.type == "ASSIGN_VARIABLE":
+        return producers.get(node.inputs[-1])
+    if node.type in ABSORBED_BACKWARD and node.inputs:
+        producer = producers.get(node.inputs[0])
+        return producer if producer is not None and producer.type in FUSING else None
+    if node.type in ABSORBED_FORWARD and node.outputs:
+        behind = readers.get(node.outputs[0], [])
+        if node.type == "VAR_HANDLE":  # reading and writing share one handle: it goes with whatever comes first
+            return behind[0] if behind else None
+        return behind[0] if len(behind) == 1 and (node.type == "READ_VARIABLE" or behind[0].type in FUSING) else None
+    return None
+
+
+def _readers(graph: Graph) -> dict[str, list[Node]]:
     readers: dict[str, list[Node]] = {}
     for node in graph.operators:
-        for name in node.inputs:
+        for name in dict.fromkeys(node.inputs):
             readers.setdefault(name, []).append(node)
-    fused: dict[str, list[Node]] = {}
-    for node in graph.operators:
-        if node.name in timed or not node.inputs or not node.outputs:
-            continue
-        neighbour = None
-        if node.type in _FUSED_BACKWARD:
-            neighbour = producers.get(node.inputs[0])
-        elif node.type in _FUSED_FORWARD and len(readers.get(node.outputs[0], [])) == 1:
-            neighbour = readers[node.outputs[0]][0]
-        if neighbour is not None and neighbour.name in timed and neighbour.type in _FUSING:
-            fused.setdefault(neighbour.name, []).append(node)
-    return fused
+    return readers
 
 
 # --- in words ------------------------------------------------------------------------------------------------------
@@ -263,7 +203,7 @@ def _notes(graph: Graph, operators: Sequence[Operator], kernels: Sequence[Kernel
         yield f"the time of a delegate contains the time of the operators inside it: {listed(wrappers)}"
     if mapping.steps:
         steps = counted(len(mapping.steps), "kernel")
-        yield f"{steps} with only the activation of a node whose main part is another kernel"
+        yield f"{steps} with only an activation or a copy for a node whose main part is another kernel"
     covered = {name for operator in operators for name in operator.nodes}
     folded = sum(node.is_folded for node in graph.operators)
     if folded:
