@@ -7,9 +7,9 @@ p2o.Conv.12) tell nothing.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
+from itertools import takewhile
 
 from latency_models.graph import Graph, Operator
 
@@ -34,7 +34,8 @@ def common_layer(layers: Iterable[str]) -> str | None:
     if len(unique) <= 1:
         return unique[0] if unique else None
     separator = "/" if any("/" in layer for layer in unique) else "."
-    shared = os.path.commonprefix([layer.split(separator) for layer in unique])
+    columns = zip(*(layer.split(separator) for layer in unique), strict=False)
+    shared = [parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, columns)]
     return separator.join(shared) or " + ".join(unique)
 
 
@@ -51,7 +52,7 @@ def _layer(format: str, node: Operator) -> str | None:
 
 
 def _of_torchscript(name: str) -> str | None:
-    """ "/features/features.0/conv/Conv" is a Conv in the module "features.0.conv"."""
+    """The module "features.0.conv" of the Conv "/features/features.0/conv/Conv"."""
     path = ""
     for part in name.strip("/").split("/")[:-1]:
         # A module in a container repeats the container's name.
