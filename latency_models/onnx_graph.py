@@ -186,9 +186,6 @@ def _set_input_shapes(
 ) -> None:
     weights = {tensor.name for tensor in graph.initializer}
     inputs = {value.name: value.type.tensor_type for value in graph.input if value.name not in weights}
-    for dim in (dim for tensor in inputs.values() for dim in tensor.shape.dim):
-        if dim.dim_value < 0:  # Paddle's way to say that a dimension is not fixed
-            dim.ClearField("dim_value")
     symbols: dict[str, int] = {}
     for name, shape in shapes.items():
         if name not in inputs:
