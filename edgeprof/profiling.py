@@ -15,7 +15,7 @@ from edgeprof.agent import Agent, Deadlines
 from edgeprof.errors import EdgeprofError, JobRefused, UsageError
 from edgeprof.fleet import Device
 from edgeprof.links import Link, open_link
-from edgeprof.models import ModelFile, board_to_simulate, map_operators, work
+from edgeprof.models import ModelFile, board_to_simulate, map_operators, with_groups, work
 from edgeprof.provision import python_for
 from edgeprof.run import Run, new_run_id
 
@@ -145,6 +145,7 @@ class OpenDevice:
         if self.device.origin is not None and profile.origin == wire.MEASURED:
             profile = dataclasses.replace(profile, origin=self.device.origin)
         operators, notes = map_operators(model, profile.operators) if profile.operators is not None else ((), ())
+        operators = with_groups(operators, model.graph)
         return Run(
             id=new_run_id(),
             created_at_s=time.time(),

@@ -34,7 +34,8 @@ class Operator:
 
     `kernel` is its index in `profile.operators.kernels`, where the raw times are. `origin` is "node" (one node of
     the file), "fused" (several), "layout" (inserted by the runtime to rearrange data) or "unmapped". `macs` and the
-    byte count are None where they could not be derived.
+    byte count are None where they could not be derived. `block` and `layer` are the part of the network that its nodes
+    belong to (docs/measuring.md, groups of operators), None where nothing tells.
     """
 
     kernel: int
@@ -45,6 +46,8 @@ class Operator:
     output_shapes: tuple[tuple[int, ...], ...] = ()
     macs: int | None = None
     moved_bytes: int | None = None
+    block: str | None = None
+    layer: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

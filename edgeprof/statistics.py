@@ -314,6 +314,8 @@ class OperatorRow:
     moved_bytes: int | None
     intensity: float | None
     macs_per_s: float | None
+    block: str | None = None
+    layer: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,6 +370,8 @@ def _row(index: int, kernel: Kernel, operator: Operator, resolution_s: float, to
         moved_bytes=moved,
         intensity=macs / moved if macs is not None and moved else None,
         macs_per_s=macs / middle if macs is not None and middle else None,
+        block=operator.block,
+        layer=operator.layer,
     )
 
 

@@ -75,7 +75,7 @@ class Operator:
     `name` is unique in the whole model: a node in a body of control flow is named "If_3/then_branch/Conv_1", with
     `body` being "If_3/then_branch". `name_is_invented` where the file has no name (or not a unique one) and the type
     with the index stands for it. An omitted optional input is "". `is_folded`: it runs when the model is loaded, not
-    when it is used.
+    when it is used. `scopes` are the modules around it, the outermost first, where the exporter kept them beside it.
     """
 
     index: int
@@ -89,6 +89,7 @@ class Operator:
     body: str = ""
     name_is_invented: bool = False
     is_folded: bool = False
+    scopes: tuple[str, ...] = ()
     macs: int | None = None
     moved_bytes: int | None = None
     weight_bytes: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ __all__ = ["external_files", "load", "of_model", "parse", "read"]
 # Shape inference reads the values of shapes, axes, pads; nothing with more elements than this can be one of them.
 MAX_SHAPE_VALUES = 1024
 MAX_ATTRIBUTE_VALUES = 64
+SCOPES_KEY = "pkg.torch.onnx.name_scopes"
+MAX_SCOPES_LENGTH = 4096
 
 _WEIGHT_FIELDS = (
     "raw_data",
@@ -254,6 +257,20 @@ def _attribute(attribute: AttributeProto) -> object:
     return f"<{AttributeProto.AttributeType.Name(attribute.type).lower()}>"
 
 
+def _scopes(node: NodeProto) -> tuple[str, ...]:
+    """The modules that torch's dynamo exporter wrote beside a node; the last of its list is the operation itself."""
+    text = next((entry.value for entry in node.metadata_props if entry.key == SCOPES_KEY), "")
+    if not 0 < len(text) <= MAX_SCOPES_LENGTH:
+        return ()
+    try:
+        names = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return ()
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return ()
+    return tuple(name for name in names[:-1] if name and not name.startswith("_empty_nn_module_stack"))
+
+
 @dataclass
 class _Reader:
     """Collects tensors and operators while walking through the graph and its bodies."""
@@ -337,6 +354,7 @@ class _Reader:
             body=body,
             name_is_invented=invented,
             is_folded=node.op_type == "Constant",
+            scopes=_scopes(node),
         )
         self.operators.append(operator)
         for attribute, graph in bodies:

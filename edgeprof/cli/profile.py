@@ -94,6 +94,13 @@ class Seconds(click.FloatRange):
 @click.option("--require", type=click.Choice(["trusted"]), help="Exit with code 4 unless every profile is trusted.")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Operators to print.")
 @click.option(
+    "--group-by",
+    type=click.Choice(["node", "type", "block", "layer"]),
+    default="node",
+    show_default=True,
+    help="What a line of the operator table stands for.",
+)
+@click.option(
     "--json",
     "json_path",
     metavar="FILE",
@@ -313,7 +320,7 @@ def _missing(run: Run, settings: Settings) -> Iterator[EdgeprofError]:
 def _show(run: Run, out: Any, options: dict[str, Any], *, is_kept: bool) -> None:
     from edgeprof.reports.text import render_run
 
-    out.print(render_run(run, top=options["top"]))
+    out.print(render_run(run, top=options["top"], group_by=options["group_by"]))
     if is_kept:
         out.print(f"kept as run {run.id}: edgeprof runs show {run.id}", markup=False)
     job = run.profile.job

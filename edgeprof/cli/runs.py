@@ -53,8 +53,15 @@ def list_runs(device: str | None, model: str | None, runtime: str | None, limit:
 @runs.command(epilog="Example: edgeprof runs show latest --top 10")
 @click.argument("run", metavar="RUN")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Operators to print.")
+@click.option(
+    "--group-by",
+    type=click.Choice(["node", "type", "block", "layer"]),
+    default="node",
+    show_default=True,
+    help="What a line of the operator table stands for.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the run's JSON document.")
-def show(run: str, top: int, as_json: bool) -> None:
+def show(run: str, top: int, group_by: str, as_json: bool) -> None:
     """Print a run: latency, verdict, operators.
 
     RUN is an id or its beginning, "latest", or a file that `runs export` wrote.
@@ -67,7 +74,7 @@ def show(run: str, top: int, as_json: bool) -> None:
 
         click.echo(write_documents([found]), nl=False)
     else:
-        _print(render_run(found, top=top))
+        _print(render_run(found, top=top, group_by=group_by))
 
 
 # --- export, import, prune -----------------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ OPERATOR_COLUMNS = (
     "moved_bytes",
     "intensity_macs_per_byte",
     "macs_per_s",
+    "block",
+    "layer",
 )
 SAMPLE_COLUMNS = ("round", "sample", "latency_s")
 
@@ -89,6 +91,8 @@ def _operator_cells(row: OperatorRow) -> tuple[Cell, ...]:
         row.moved_bytes,
         row.intensity,
         row.macs_per_s,
+        row.block,
+        row.layer,
     )
 
 

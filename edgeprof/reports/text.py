@@ -16,6 +16,7 @@ from rich.text import Text
 
 from device_agents.wire import MEASURED
 from edgeprof.errors import MeasurementError
+from edgeprof.reports.groups import render_groups
 from edgeprof.reports.quantities import count, duration, interval, percent, plain, shape, size
 from edgeprof.run import Run
 from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
@@ -57,15 +58,15 @@ DROPPED = ("", "Spread", "Type")
 MARKS = {"layout": "layout", "unmapped": "unmapped", "node": "node"}
 
 
-def render_run(run: Run, *, top: int = 20) -> RenderableType:
-    """A run's page: head, latency, verdict, and the `top` operators that take longest."""
+def render_run(run: Run, *, top: int = 20, group_by: str = "node") -> RenderableType:
+    """A run's page: head, latency, verdict, and the `top` operators, or groups of them, that take longest."""
     try:
         summary = summarise(run.profile)
     except MeasurementError:
         summary = None
     verdict = judge(run.profile, summary)
     parts: list[RenderableType] = [_head(run), Text(), _latency(run, summary), Text(), _verdict(run, verdict), Text()]
-    return Group(*parts, *_operators(run, top))
+    return Group(*parts, *_operators(run, top, group_by))
 
 
 # --- head ----------------------------------------------------------------------------------------------------------
@@ -191,7 +192,7 @@ def _level(level: str, origin: str) -> Text:
 # --- operators -----------------------------------------------------------------------------------------------------
 
 
-def _operators(run: Run, top: int) -> Iterator[RenderableType]:
+def _operators(run: Run, top: int, group_by: str) -> Iterator[RenderableType]:
     totals = operator_totals(run)
     recorded = run.profile.operators
     if recorded is None or totals is None:
@@ -202,7 +203,10 @@ def _operators(run: Run, top: int) -> Iterator[RenderableType]:
         return
     rows = operator_rows(run)
     shown = sorted(rows, key=lambda row: -(row.median_s or 0.0))[:top]
-    if rows:
+    if rows and group_by != "node":
+        yield render_groups(run, group_by, top)
+        shown = rows
+    elif rows:
         yield OperatorTable(shown, recorded.resolution_s, run.id)
     yield _sums(run, totals, shown, recorded.resolution_s)
 
