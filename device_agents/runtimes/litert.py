@@ -124,6 +124,8 @@ def _open_interpreter(job: Job, model_path: str, machine: Machine, notes: Sequen
 class CompiledSession:
     """A model compiled by LiteRT; its profiler keeps 512k events (64 MB), so it is read and emptied after every run."""
 
+    piled_up_per_run: Optional[int] = 0
+
     def __init__(self, library_path: str, job: Job, model_path: str, machine: Machine, profiled: bool) -> None:
         self.runtime_version = distribution_version("ai-edge-litert", "ai-edge-litert-nightly") or "unknown"
         self.notes: List[str] = []
@@ -250,6 +252,9 @@ class CompiledSession:
             n = self._times.n_delegated()
             self.in_force["xnnpack"] = f"active: {n} operators" if n else "not active: it took no node"
         return Recorded("LiteRT profiler", self._times.kernels(), RESOLUTION_S)
+
+    def executed_graph(self) -> Optional[str]:
+        return None
 
     def close(self) -> None:
         self._model.close()
