@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -71,17 +72,30 @@ def write_loop(path: Path, n_rounds: int) -> Path:
 
 
 def write_nested_ifs(path: Path, depth: int) -> Path:
-    """An If in an If in an If."""
-    nodes = [helper.make_node("Sin", ["x"], ["y"], name="sin")]
+    """An If in an If in an If, the innermost of which runs Sin. Written by hand: protobuf refuses to write deep ones."""
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, SHAPE)
+    other = helper.make_graph([helper.make_node("Tanh", ["x"], ["y"], name="tanh")], "else", [], [output])
+    empty = helper.make_graph([], "then", [], [output]).SerializeToString()
+    node = helper.make_node("Sin", ["x"], ["y"], name="sin").SerializeToString()
     for k in range(depth):
-        branches = []
-        for name in ("then", "else"):
-            inner = nodes if name == "then" else [helper.make_node("Tanh", ["x"], [f"e{k}"], name="tanh")]
-            output = helper.make_tensor_value_info(inner[-1].output[0], TensorProto.FLOAT, SHAPE)
-            branches.append(helper.make_graph(inner, f"{name}{k}", [], [output]))
-        output_name = "y" if k == depth - 1 else f"n{k}"
-        made = helper.make_node(
-            "If", ["yes"], [output_name], name=f"if{k}", then_branch=branches[0], else_branch=branches[1]
-        )
-        nodes = [made]
-    return write_onnx(path, nodes, constants=[numpy_helper.from_array(np.array(True), "yes")])
+        branch = onnx.AttributeProto(name="then_branch", type=onnx.AttributeProto.GRAPH).SerializeToString()
+        branch += _field(onnx.AttributeProto, "g", empty + _field(onnx.GraphProto, "node", node))
+        outer = helper.make_node("If", ["yes"], ["y"], name=f"if{k}", else_branch=other)
+        node = outer.SerializeToString() + _field(NodeProto, "attribute", branch)
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, SHAPE),
+        helper.make_tensor_value_info("yes", TensorProto.BOOL, []),
+    ]
+    graph = helper.make_graph([], "g", inputs, [output]).SerializeToString() + _field(onnx.GraphProto, "node", node)
+    model = onnx.ModelProto(ir_version=8, opset_import=[helper.make_opsetid("", 17)])
+    path.write_bytes(model.SerializeToString() + _field(onnx.ModelProto, "graph", graph))
+    return path
+
+
+def _field(message: Any, name: str, payload: bytes) -> bytes:
+    """A field of a message whose number is under 16, as protobuf writes it."""
+    length, left = b"", len(payload)
+    while left > 127:
+        length += bytes([left & 127 | 128])
+        left >>= 7
+    return bytes([message.DESCRIPTOR.fields_by_name[name].number << 3 | 2]) + length + bytes([left]) + payload
