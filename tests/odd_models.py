@@ -72,7 +72,7 @@ def write_loop(path: Path, n_rounds: int) -> Path:
 
 
 def write_nested_ifs(path: Path, depth: int) -> Path:
-    """An If in an If in an If, the innermost of which runs Sin. Written by hand: protobuf refuses to write deep ones."""
+    """An If in an If in an If, the innermost of which runs Sin. By hand: protobuf writes no deep ones."""
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, SHAPE)
     other = helper.make_graph([helper.make_node("Tanh", ["x"], ["y"], name="tanh")], "else", [], [output])
     empty = helper.make_graph([], "then", [], [output]).SerializeToString()

@@ -1,4 +1,4 @@
-"""What XNNPACK asks of a device. Where it is missing, TFLite silently leaves XNNPACK out: same results, other latency."""
+"""What XNNPACK asks of a device; without it TFLite leaves XNNPACK out: same results, other latency, no word."""
 
 from typing import List
 

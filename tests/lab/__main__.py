@@ -1,4 +1,4 @@
-"""`make arm64`: profile one real model per runtime, operator by operator, on an emulated arm64 device, and remove it."""
+"""`make arm64`: profile a real model per runtime, operator by operator, on an emulated arm64 device that goes again."""
 
 from __future__ import annotations
 
