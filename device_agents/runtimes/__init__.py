@@ -43,8 +43,8 @@ class Session(Protocol):
     `load_s` is the time to read the model into the runtime, `initialise_s` the time until it could run (where the
     runtime does both in one call, `load_s` is 0 and `in_force` has `load_and_initialise: "one call"`).
     `in_force` tells what the runtime really does (threads, providers, whether XNNPACK is active, API used).
-    `piled_up_per_run` is how many events a profiled run adds to those that the runtime keeps in memory: 0 where they are
-    taken after every run, None while it is not known.
+    `piled_up_per_run` is how many events a profiled run adds to those that the runtime keeps in memory: 0 where they
+    are taken after every run, None while it is not known.
     """
 
     runtime_version: str

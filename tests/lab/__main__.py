@@ -34,8 +34,10 @@ def main() -> int:
             device.add_to(edgeprof)
             environment = {**os.environ, **edgeprof.environment, "EDGEPROF_HOME": str(Path(name) / "edgeprof")}
             for model, runtime, *options in JOBS:
-                command = [EDGEPROF, "profile", next(MODELS.rglob(model)), "-d", "arm64", "--operators", "--no-store"]
-                done = subprocess.run([*command, "--runtime", runtime, *options, *SHORT], env=environment, check=False)
+                path = str(next(MODELS.rglob(model)))
+                command = [str(EDGEPROF), "profile", path, "--runtime", runtime, *options, *SHORT]
+                asked = ("-d", "arm64", "--operators", "--no-store")
+                done = subprocess.run([*command, *asked], env=environment, check=False)
                 worst = max(worst, done.returncode)
     return worst
 
