@@ -21,78 +21,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-import flatbuffers
-import tflite
-
 from device_agents import wire
 from edgeprof.fleet import Device
 from edgeprof.models import map_operators, read_model
 from edgeprof.profiling import OpenDevice, Settings
 from tests.odd_models import write_chain
+from tests.odd_tflite import write_tflite_chain
 
 N_OPERATORS = 1000
 QUICK = wire.Schedule(rounds=1, min_runs=1, min_s=0.0, operator_runs=1)
 GATE = wire.Gate(timeout_s=0.0, window_s=0.0)
 NO_BOUND = 1_000_000_000
-KINDS = (tflite.BuiltinOperator.TANH, tflite.BuiltinOperator.LOGISTIC)
-
-
-def write_tflite_chain(path: Path, n_nodes: int) -> None:
-    """TANH and LOGISTIC in turn, over one tensor of four floats."""
-    builder = flatbuffers.Builder(1 << 16)
-
-    def vector(offsets: list[int]) -> int:
-        builder.StartVector(4, len(offsets), 4)
-        for offset in reversed(offsets):
-            builder.PrependUOffsetTRelative(offset)
-        return int(builder.EndVector())
-
-    def numbers(values: list[int]) -> int:
-        builder.StartVector(4, len(values), 4)
-        for value in reversed(values):
-            builder.PrependInt32(value)
-        return int(builder.EndVector())
-
-    tensors = []
-    for k in range(n_nodes + 1):
-        name, shape = builder.CreateString(f"t{k}"), numbers([1, 4])
-        tflite.TensorStart(builder)
-        tflite.TensorAddShape(builder, shape)
-        tflite.TensorAddName(builder, name)
-        tflite.TensorAddBuffer(builder, 0)
-        tensors.append(tflite.TensorEnd(builder))
-    operators = []
-    for k in range(n_nodes):
-        inputs, outputs = numbers([k]), numbers([k + 1])
-        tflite.OperatorStart(builder)
-        tflite.OperatorAddOpcodeIndex(builder, k % len(KINDS))
-        tflite.OperatorAddInputs(builder, inputs)
-        tflite.OperatorAddOutputs(builder, outputs)
-        operators.append(tflite.OperatorEnd(builder))
-    codes = []
-    for kind in KINDS:
-        tflite.OperatorCodeStart(builder)
-        tflite.OperatorCodeAddDeprecatedBuiltinCode(builder, kind)
-        tflite.OperatorCodeAddBuiltinCode(builder, kind)
-        tflite.OperatorCodeAddVersion(builder, 1)
-        codes.append(tflite.OperatorCodeEnd(builder))
-    tflite.BufferStart(builder)
-    buffers = vector([tflite.BufferEnd(builder)])
-    parts = vector(tensors), vector(operators), numbers([0]), numbers([n_nodes])
-    tflite.SubGraphStart(builder)
-    tflite.SubGraphAddTensors(builder, parts[0])
-    tflite.SubGraphAddOperators(builder, parts[1])
-    tflite.SubGraphAddInputs(builder, parts[2])
-    tflite.SubGraphAddOutputs(builder, parts[3])
-    subgraphs = vector([tflite.SubGraphEnd(builder)])
-    all_codes = vector(codes)
-    tflite.ModelStart(builder)
-    tflite.ModelAddVersion(builder, 3)
-    tflite.ModelAddOperatorCodes(builder, all_codes)
-    tflite.ModelAddSubgraphs(builder, subgraphs)
-    tflite.ModelAddBuffers(builder, buffers)
-    builder.Finish(tflite.ModelEnd(builder), b"TFL3")
-    path.write_bytes(bytes(builder.Output()))
 
 
 def map_s(path: Path, device: OpenDevice, repeat: int) -> float:

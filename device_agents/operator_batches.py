@@ -1,6 +1,6 @@
 """Batches of profiled runs: how many runs a session may record, and how several sessions come together.
 
-A runtime that keeps every event until its session ends (ONNX Runtime) would fill a small board's memory; so its runs are
+A runtime that keeps every event until its session ends (ONNX Runtime) would fill a small board's memory. Its runs are
 spread over sessions, each of which warms up again. Runtimes whose events are taken after every run need one batch.
 """
 

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from tests.integration.command_line import CommandLine
 from tests.integration.test_bad_input import QUICK, assert_told
 from tests.odd_models import SHAPE, write_chain, write_loop, write_nested_ifs, write_onnx
+from tests.odd_tflite import write_tflite_chain
 
 NAMES = {
     "control characters": "bell\a back\b null-like\x01",
@@ -154,6 +155,27 @@ def test_an_operator_of_an_unknown_domain(edgeprof: CommandLine, tmp_path: Path)
     done = edgeprof.run("profile", write_onnx(tmp_path / "own.onnx", nodes, domains=["", "com.example"]), *QUICK)
 
     assert_told(done, edgeprof, "own.onnx", "com.example", "Frobnicate")
+
+
+@pytest.mark.parametrize("custom", ["Frobnicate", "bad\x1b[31m\nname", ""])
+@pytest.mark.parametrize("runtime", [(), ("--runtime", "litert")], ids=["any", "litert"])
+def test_a_custom_operator_of_tflite(
+    edgeprof: CommandLine, tmp_path: Path, custom: str, runtime: tuple[str, ...]
+) -> None:
+    path = write_tflite_chain(tmp_path / "own.tflite", 4, custom)
+
+    done = edgeprof.run("profile", path, *QUICK, *runtime)
+
+    assert_told(done, edgeprof, "own.tflite")
+    assert custom != "Frobnicate" or custom in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_a_thousand_nodes_of_tflite_are_told_apart(edgeprof: CommandLine, tmp_path: Path) -> None:
+    document, _ = profiled(edgeprof, write_tflite_chain(tmp_path / "long.tflite", 1000))
+
+    assert len(document["operators"]) == 1000
+    assert document["operator_totals"]["n_unmapped"] == 0
 
 
 def test_a_model_without_an_operator_set(edgeprof: CommandLine, tmp_path: Path) -> None:

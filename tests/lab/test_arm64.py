@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ def test_a_runtime_profiles_on_arm64_operator_by_operator(
     assert raw["machine"]["architecture"] == "aarch64"
     assert raw["machine"]["emulator"] == "qemu-user"
     assert raw["in_force"]["api"].startswith(api)
+    if runtime != "tflite":  # the versions of constraints.txt, as here
+        assert raw["runtime_version"] == version({"litert": "ai-edge-litert"}.get(runtime, runtime))
     assert len(document["operators"]) == document["operator_totals"]["n_kernels"] > 20
     assert all(operator["median_s"] is not None for operator in document["operators"])
 
