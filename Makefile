@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODELS := .cache/models
 
-.PHONY: help setup demo check test bench clean
+.PHONY: help setup demo check test arm64 bench clean
 
 help:           ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 setup: $(VENV)/.ready  ## make .venv with edgeprof, every runtime and the tools
 
@@ -27,7 +27,12 @@ check: setup    ## format, lint, types, import rules, the agent's Python floor
 
 test: setup     ## the whole test suite
 	sh tools/sshd.sh
+	sh tools/arm64.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+arm64: setup    ## profile a real model per runtime, operator by operator, on an emulated arm64 device
+	sh tools/arm64.sh
+	$(BIN)/python -m tests.lab
 
 bench: setup    ## every benchmark; the last line of each is one JSON object
 	@for f in benchmarks/[a-z]*.py; do echo "== $$f"; $(BIN)/python $$f; done

@@ -10,8 +10,9 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from device_agents import conditions, gate, inputs
 from device_agents.machine import Machine
+from device_agents.operator_batches import Batches, batch_runs
 from device_agents.runtimes import RuntimeRefusal, Session, open_session
-from device_agents.wire import Job, OperatorPass, Progress, Round, Schedule
+from device_agents.wire import Conditions, GateOutcome, Job, OperatorPass, Progress, Round, Schedule
 
 # Timed runs of a warm-up window: long enough that the clock's step does not matter, at least this many runs.
 WINDOW_RUNS = 3
@@ -76,7 +77,7 @@ def latency_pass(job: Job, model_path: str, machine: Machine, report: Report) ->
 
 
 class Stopwatch:
-    """Named laps of the machine's clock."""
+    """Named laps of the machine's clock; laps of one name are added up."""
 
     def __init__(self, machine: Machine) -> None:
         self._now = machine.now
@@ -85,7 +86,7 @@ class Stopwatch:
 
     def lap(self, name: str) -> None:
         now = self._now()
-        self.laps[name] = now - self._last
+        self.laps[name] = self.laps.get(name, 0.0) + now - self._last
         self._last = now
 
 
@@ -174,57 +175,76 @@ def timed_runs(
 
 
 def operator_pass(job: Job, model_path: str, machine: Machine, report: Report) -> PassResult:
-    """Measure with operator profiling on; the result is an `OperatorPass` as plain data.
+    """Measure with operator profiling on, in batches; the result is an `OperatorPass` as plain data.
 
     Raises:
         RuntimeRefusal: this runtime cannot profile operators of this model.
     """
-    report(Progress("operators", 0, job.schedule.operator_runs))
+    schedule = job.schedule
+    report(Progress("operators", 0, schedule.operator_runs))
     watch = Stopwatch(machine)
-    session = open_session(job, model_path, machine, True)
-    watch.lap("open")
-    try:
-        _set_inputs(session, job.seed)
-        for _ in range(max(2, job.schedule.warmup_min_runs)):
-            session.run()
-            session.after_run()
-        watch.lap("warm-up")
-        opened = gate.wait(machine, dataclasses.replace(job.gate, timeout_s=min(job.gate.timeout_s, OPERATOR_GATE_S)))
-        before = conditions.read(machine)
-        session.begin_recording()
-        latencies = _recorded_runs(session, job.schedule, machine, report)
-        after = conditions.read(machine)
-        recorded = session.end_recording()
-        watch.lap("record")
-        body = dataclasses.asdict(
-            OperatorPass(
-                method=recorded.method,
-                latencies_s=tuple(latencies),
-                kernels=recorded.kernels,
-                resolution_s=recorded.resolution_s,
-                bias_s=recorded.bias_s,
-                in_force=session.in_force,
-                graph=recorded.graph,
-                gate=opened,
-                before=before,
-                after=after,
-            )
+    batches = Batches(schedule.operator_runs)
+    opened: Optional[GateOutcome] = None
+    before: Optional[Conditions] = None
+    piled_up: Optional[int] = None
+    while True:
+        session = open_session(job, model_path, machine, True)
+        watch.lap("open")
+        try:
+            _set_inputs(session, job.seed)
+            known = session.piled_up_per_run if piled_up is None else piled_up
+            n_warmup, n_runs = batch_runs(schedule, known, batches.n_left)
+            for _ in range(n_warmup):
+                session.run()
+                session.after_run()
+            watch.lap("warm-up")
+            if opened is None or before is None:
+                patience_s = min(job.gate.timeout_s, OPERATOR_GATE_S)
+                opened = gate.wait(machine, dataclasses.replace(job.gate, timeout_s=patience_s))
+                before = conditions.read(machine)
+                end = machine.now() + schedule.operator_max_s
+            session.begin_recording()
+            latencies = _recorded_runs(session, n_runs, machine, end)
+            after = conditions.read(machine)
+            batches.add(session.end_recording(), latencies)
+            piled_up = session.piled_up_per_run
+            if batches.n_batches == 1:
+                graph, in_force, notes = session.executed_graph(), session.in_force, session.notes
+            watch.lap("record")
+        finally:
+            session.close()
+        report(Progress("operators", len(batches.latencies_s), schedule.operator_runs))
+        if batches.n_left < 1 or machine.now() >= end:
+            break
+    recorded = batches.merged()
+    body = dataclasses.asdict(
+        OperatorPass(
+            method=recorded.method,
+            latencies_s=tuple(batches.latencies_s),
+            kernels=recorded.kernels,
+            resolution_s=recorded.resolution_s,
+            bias_s=recorded.bias_s,
+            in_force=in_force,
+            graph=graph,
+            gate=opened,
+            before=before,
+            after=after,
+            n_batches=batches.n_batches,
+            notes=(*notes, *batches.notes()),
         )
-        return body, watch.laps
-    finally:
-        session.close()
+    )
+    return body, watch.laps
 
 
-def _recorded_runs(session: Session, schedule: Schedule, machine: Machine, report: Report) -> List[float]:
+def _recorded_runs(session: Session, n_runs: int, machine: Machine, end_s: float) -> List[float]:
+    """Latencies of `n_runs` runs, or of fewer, but one, when the clock has reached `end_s`."""
     latencies: List[float] = []
-    start = machine.now()
-    while len(latencies) < schedule.operator_runs:
+    while len(latencies) < n_runs:
         begin = machine.now()
         session.run()
         end = machine.now()
         session.after_run()
         latencies.append(end - begin)
-        if end - start >= schedule.operator_max_s:
+        if end >= end_s:
             break
-    report(Progress("operators", len(latencies), schedule.operator_runs))
     return latencies

@@ -20,7 +20,8 @@ from device_agents.decoding import WireError, build
 
 # Raised whenever an old peer could misread a new one; agents are pushed by content, so both ends agree in practice.
 PROTOCOL = 1
-# A request holds a job at most; a reply may hold 50,000 kernel times and 100,000 latencies (about 3 MB).
+# A request holds a job at most; a reply may hold 300,000 times of 100,000 kernels, their
+# names and shapes, the executed graph and 100,000 latencies (about 35 MB).
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 
@@ -80,7 +81,8 @@ class Schedule:
     A round ends after `min_runs` AND `min_s`, or at `max_s` whatever was reached. Warm-up takes at least
     `warmup_min_runs`, then goes on until two neighbouring windows of runs agree within `warmup_tolerance`, and
     spends at most `warmup_share` of the time the rounds will take. The operator pass takes `operator_runs`, or
-    fewer when `operator_max_s` is over.
+    fewer when `operator_max_s` is over. Where a runtime keeps all events of a session in memory, it takes them in
+    batches, a session each, of at most `operator_batch_events` (but at least one run of warm-up and one recorded).
     """
 
     rounds: int = 5
@@ -92,6 +94,7 @@ class Schedule:
     warmup_share: float = 0.2
     operator_runs: int = 30
     operator_max_s: float = 20.0
+    operator_batch_events: int = 20_000
 
 
 @dataclass(frozen=True)
@@ -293,6 +296,7 @@ class OperatorPass:
     `bias_s` was already subtracted from every kernel time; `resolution_s` is the step of the runtime's clock.
     `graph` is the graph the runtime really executed, where it can tell: ONNX without weights, zlib, base64.
     `gate`, `before` and `after` are those of the recorded runs, as in a `Round`; None in documents that lack them.
+    The runs come from `n_batches` sessions; kernels bear the names of the first. `notes` tells what is doubtful.
     """
 
     method: str
@@ -305,6 +309,8 @@ class OperatorPass:
     gate: Optional[GateOutcome] = None
     before: Optional[Conditions] = None
     after: Optional[Conditions] = None
+    n_batches: int = 1
+    notes: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,6 @@ __all__ = ["OpenDevice", "Settings"]
 RUNTIMES_BY_FORMAT = {"onnx": ("onnxruntime",), "tflite": ("litert", "tflite")}
 # Refusals after which the next runtime may still do the job.
 TRY_NEXT = frozenset({"runtime-missing", "unsupported-model", "unsupported-operator"})
-# ONNX Runtime drops profile events beyond a million and a small board holds them in memory: stay far below.
-MAX_KERNEL_EVENTS = 50_000
-FEWEST_OPERATOR_RUNS = 3
 
 OnProgress = Callable[[wire.Progress], None]
 
@@ -163,13 +160,11 @@ class OpenDevice:
         )
 
     def _job(self, runtime: str, model: ModelFile, settings: Settings) -> wire.Job:
-        n_operators = max(1, len(model.graph.operators))
-        most = max(FEWEST_OPERATOR_RUNS, MAX_KERNEL_EVENTS // n_operators)
         job = wire.Job(
             model=model.ref(),
             runtime=runtime,
             options=settings.options,
-            schedule=dataclasses.replace(settings.schedule, operator_runs=min(settings.schedule.operator_runs, most)),
+            schedule=settings.schedule,
             gate=settings.gate,
             operators=settings.operators,
             seed=settings.seed,

@@ -400,7 +400,7 @@ def _notes(profile: Profile) -> Iterator[str]:
 
 
 def operator_notes(profile: Profile) -> tuple[str, ...]:
-    """Why the operator times may be too long; the verdict is of the latency pass and knows nothing of it."""
+    """What is doubtful about the operator times; the verdict is of the latency pass and knows nothing of it."""
     recorded = profile.operators
     if recorded is None:
         return ()
@@ -408,4 +408,5 @@ def operator_notes(profile: Profile) -> tuple[str, ...]:
     if recorded.gate is not None and not recorded.gate.passed:
         causes = "; ".join(recorded.gate.reasons) or "no reason recorded"
         found.append(f"the operator pass began although the device was not quiet and cool: {causes}")
-    return (*found, *operator_throttling(profile))
+    told = (note for note in recorded.notes if note not in profile.notes)
+    return (*found, *operator_throttling(profile), *told)

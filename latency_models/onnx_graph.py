@@ -21,6 +21,12 @@ MAX_ATTRIBUTE_VALUES = 64
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 MAX_SCOPES_LENGTH = 4096
 
+_DTYPES: Mapping[int, str] = {
+    code: {"FLOAT": "float32", "DOUBLE": "float64"}.get(name, name.lower())
+    for name, code in TensorProto.DataType.items()
+    if code != TensorProto.UNDEFINED
+}
+
 _WEIGHT_FIELDS = (
     "raw_data",
     "float_data",
@@ -228,10 +234,7 @@ def _set_shape(tensor: TypeProto.Tensor, name: str, shape: tuple[int, ...]) -> d
 
 
 def _dtype(code: int) -> str | None:
-    if code == TensorProto.UNDEFINED or code not in TensorProto.DataType.values():
-        return None
-    name = str(TensorProto.DataType.Name(code))
-    return {"FLOAT": "float32", "DOUBLE": "float64"}.get(name, name.lower())
+    return _DTYPES.get(code)
 
 
 def _shape(tensor: TypeProto.Tensor) -> Shape:

@@ -43,6 +43,8 @@ class Session(Protocol):
     `load_s` is the time to read the model into the runtime, `initialise_s` the time until it could run (where the
     runtime does both in one call, `load_s` is 0 and `in_force` has `load_and_initialise: "one call"`).
     `in_force` tells what the runtime really does (threads, providers, whether XNNPACK is active, API used).
+    `piled_up_per_run` is how many events a profiled run adds to those that the runtime keeps in memory: 0 where they
+    are taken after every run, None while it is not known.
     """
 
     runtime_version: str
@@ -53,6 +55,7 @@ class Session(Protocol):
     notes: List[str]
     inputs: Tuple[TensorInfo, ...]
     outputs: Tuple[TensorInfo, ...]
+    piled_up_per_run: Optional[int]
 
     def set_inputs(self, data: Sequence[bytes]) -> None:
         """Copy raw little-endian tensor data, one buffer per input, into the session."""
@@ -72,6 +75,9 @@ class Session(Protocol):
     def end_recording(self) -> "Recorded":
         """Profiled sessions only: what was recorded since `begin_recording`."""
 
+    def executed_graph(self) -> Optional[str]:
+        """Profiled sessions only: `OperatorPass.graph`, None where the runtime does not tell."""
+
     def close(self) -> None:
         """Release everything, temporary files included."""
 
@@ -88,13 +94,11 @@ class Recorded:
         kernels: Sequence[Kernel],
         resolution_s: float,
         bias_s: float = 0.0,
-        graph: Optional[str] = None,
     ) -> None:
         self.method = method
         self.kernels = tuple(kernels)
         self.resolution_s = resolution_s
         self.bias_s = bias_s
-        self.graph = graph
 
 
 def machine_for(job: Job) -> Machine:

@@ -20,6 +20,8 @@ class Profiler(Protocol):
 class CallbackRecording:
     """Collects the events of every run between `begin_recording` and `end_recording`; nothing without a profiler."""
 
+    piled_up_per_run: Optional[int] = 0
+
     def __init__(self, profiler: Optional[Profiler]) -> None:
         self._callbacks = profiler
         self._times = KernelTimes(profiler.bias_s if profiler else 0.0)
@@ -46,3 +48,6 @@ class CallbackRecording:
             resolution_s=self._callbacks.resolution_s,
             bias_s=self._callbacks.bias_s,
         )
+
+    def executed_graph(self) -> Optional[str]:
+        return None

@@ -18,8 +18,6 @@ from device_agents.wire import Job, TensorInfo
 NAME = "litert"
 LIBRARY = "libLiteRt.so"
 RESOLUTION_S = 1e-6
-# XNNPACK finds the CPUs through these (cpuinfo); without them it is not applied.
-CPU_LISTS = ("/sys/devices/system/cpu/possible", "/sys/devices/system/cpu/present")
 OTHER_RUNTIME = "profile its operators with --runtime tflite"
 
 
@@ -61,7 +59,7 @@ def open_session(
             f"LiteRT's compiled model cannot take it ({error}): the Interpreter of the same package is used, "
             "and the attempt counts in the peak memory"
         )
-        return _open_interpreter(job, model_path, machine, [why, *_missing_cpu_lists(machine)])
+        return _open_interpreter(job, model_path, machine, [why])
 
 
 def _open_compiled(library_path: str, job: Job, model_path: str, machine: Machine, profiled: bool) -> "CompiledSession":
@@ -94,16 +92,6 @@ def _library_path() -> Optional[str]:
     return path if os.path.isfile(path) else None
 
 
-def _missing_cpu_lists(machine: Machine) -> List[str]:
-    notes = []
-    for path in CPU_LISTS:
-        try:
-            machine.read(path)
-        except OSError as error:
-            notes.append(f"XNNPACK needs {path}, which cannot be read: {error}")
-    return notes
-
-
 def _open_interpreter(job: Job, model_path: str, machine: Machine, notes: Sequence[str]) -> InterpreterSession:
     start = machine.now()
     try:
@@ -123,6 +111,8 @@ def _open_interpreter(job: Job, model_path: str, machine: Machine, notes: Sequen
 
 class CompiledSession:
     """A model compiled by LiteRT; its profiler keeps 512k events (64 MB), so it is read and emptied after every run."""
+
+    piled_up_per_run: Optional[int] = 0
 
     def __init__(self, library_path: str, job: Job, model_path: str, machine: Machine, profiled: bool) -> None:
         self.runtime_version = distribution_version("ai-edge-litert", "ai-edge-litert-nightly") or "unknown"
@@ -250,6 +240,9 @@ class CompiledSession:
             n = self._times.n_delegated()
             self.in_force["xnnpack"] = f"active: {n} operators" if n else "not active: it took no node"
         return Recorded("LiteRT profiler", self._times.kernels(), RESOLUTION_S)
+
+    def executed_graph(self) -> Optional[str]:
+        return None
 
     def close(self) -> None:
         self._model.close()

@@ -29,6 +29,7 @@ ONLY_ERRORS = 3
 # The optimized graph travels in the reply; beyond this it would crowd out the times.
 MAX_GRAPH_BYTES = 8 * 1024 * 1024
 GRAPH_FILE, WEIGHTS_FILE = "graph.onnx", "weights"
+CONTROL_FLOW = frozenset(("If", "Loop", "Scan"))
 
 
 def open_session(job: Job, model_path: str, machine: Machine, profiled: bool) -> "OrtSession":
@@ -64,6 +65,7 @@ class OrtSession:
         self._folder: Optional[str] = None
         self._n_runs = 0
         self._first_recorded = 0
+        self.piled_up_per_run: Optional[int] = None
         _require_provider(ort, job.options)
         _require_level(job.options)
         self._pinned = Pinned(job.options.affinity)
@@ -188,8 +190,13 @@ class OrtSession:
         if not hasattr(self._session, "get_provider_graph_assignment_info"):
             return {}
         counts: Dict[str, int] = {}
+        has_bodies = False
         for part in self._session.get_provider_graph_assignment_info():
-            counts[part.ep_name] = counts.get(part.ep_name, 0) + len(part.get_nodes())
+            nodes = part.get_nodes()
+            counts[part.ep_name] = counts.get(part.ep_name, 0) + len(nodes)
+            has_bodies = has_bodies or any(node.op_type in CONTROL_FLOW for node in nodes)
+        if counts and not has_bodies:  # a body may run any number of times
+            self.piled_up_per_run = sum(counts.values())
         provider = self._job.options.provider
         if provider and counts and provider not in counts:
             self.notes.append(f"{provider} took no node of this model: all of it ran on {', '.join(counts)}")
@@ -265,7 +272,7 @@ class OrtSession:
         self._first_recorded = self._n_runs
 
     def after_run(self) -> None:
-        """Nothing to do: the profiler keeps every run until the end."""
+        """Nothing can be done: the profiler keeps every run until its session's end."""
 
     def end_recording(self) -> Recorded:
         times = ort_profile.KernelTimes()
@@ -275,17 +282,18 @@ class OrtSession:
         if times.n_runs != self._n_runs or times.n_events >= ort_profile.MAX_EVENTS:
             raise RuntimeRefusal(
                 "unsupported-model",
-                f"the profiler's buffer overflowed: {self._n_runs} runs were made, {times.n_runs} are in the profile",
-                "ask for fewer runs of the operator pass",
+                f"onnxruntime's profiler drops what goes beyond {ort_profile.MAX_EVENTS} kernels in a session: "
+                f"{self._n_runs} runs were made, {times.n_runs} are in the profile",
+                "profile a part of the model",
             )
+        self.piled_up_per_run = max(1, times.n_events // max(1, times.n_runs))
         return Recorded(
             method="onnxruntime profiler",
             kernels=times.kernels(self._first_recorded),
             resolution_s=ort_profile.RESOLUTION_S,
-            graph=self._read_graph(),
         )
 
-    def _read_graph(self) -> Optional[str]:
+    def executed_graph(self) -> Optional[str]:
         path = os.path.join(self._folder or "", GRAPH_FILE)
         if not os.path.isfile(path):
             return None

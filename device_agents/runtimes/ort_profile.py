@@ -14,6 +14,9 @@ MAX_EVENTS = 1_000_000
 SUFFIX = "_kernel_time"
 
 Key = Tuple[Any, str, str]
+Shapes = Tuple[Tuple[int, ...], ...]
+# Provider, shapes of inputs, shapes of outputs: an event has ten times as much, and a pass may have 100,000 kernels.
+Facts = Tuple[Optional[str], Shapes, Shapes]
 
 
 def events(lines: Iterable[str]) -> Iterator[Dict[str, Any]]:
@@ -31,7 +34,7 @@ class KernelTimes:
         self.n_runs = 0
         self.n_events = 0
         self._times_us: Dict[Key, List[Tuple[int, int]]] = {}
-        self._facts: Dict[Key, Dict[str, Any]] = {}
+        self._facts: Dict[Key, Facts] = {}
         self._kernels: List[Dict[str, Any]] = []
         self._graphs: List[Dict[str, Any]] = []
 
@@ -53,7 +56,9 @@ class KernelTimes:
         args = event.get("args", {})
         key = (args.get("node_index"), event["name"][: -len(SUFFIX)], args.get("op_name", ""))
         self._kernels.append({"key": key, "ts": event["ts"], "us": max(0, event["dur"] - inner_us)})
-        self._facts.setdefault(key, args)
+        if key not in self._facts:
+            shapes = _shapes(args.get("input_type_shape")), _shapes(args.get("output_type_shape"))
+            self._facts[key] = (args.get("provider"), *shapes)
 
     def _end_run(self, start_us: int) -> None:
         for kernel in self._kernels:
@@ -77,18 +82,19 @@ class KernelTimes:
         return tuple(found)
 
 
-def _kernel(key: Key, args: Dict[str, Any], sums_us: List[int]) -> Kernel:
+def _kernel(key: Key, facts: Facts, sums_us: List[int]) -> Kernel:
+    provider, input_shapes, output_shapes = facts
     return Kernel(
         name=key[1],
         type=key[2],
         level="kernel",
         times_s=tuple(us * RESOLUTION_S for us in sums_us),
-        provider=args.get("provider"),
-        input_shapes=_shapes(args.get("input_type_shape")),
-        output_shapes=_shapes(args.get("output_type_shape")),
+        provider=provider,
+        input_shapes=input_shapes,
+        output_shapes=output_shapes,
     )
 
 
-def _shapes(tensors: Optional[List[Dict[str, List[int]]]]) -> Tuple[Tuple[int, ...], ...]:
+def _shapes(tensors: Optional[List[Dict[str, List[int]]]]) -> Shapes:
     """From [{"float": [1, 3, 224, 224]}, ...]."""
     return tuple(tuple(dims) for tensor in tensors or [] for dims in tensor.values())

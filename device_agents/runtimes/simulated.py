@@ -4,7 +4,7 @@ Nothing here measures anything; profiles made by it carry the origin "simulated"
 """
 
 import hashlib
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from device_agents.machine import Machine
 from device_agents.runtimes import Recorded, RuntimeRefusal
@@ -47,6 +47,7 @@ class SimulatedSession:
     """A model on a simulated board. Its output is a digest of model and input: repeatable, and nothing more."""
 
     runtime_version = VERSION
+    piled_up_per_run: Optional[int] = 0
 
     def __init__(self, job: Job, machine: SimulatedMachine, profiled: bool) -> None:
         board = machine.board
@@ -118,6 +119,9 @@ class SimulatedSession:
             for k, item in enumerate(self._job.work)
         ]
         return Recorded("simulated", kernels, RESOLUTION_S)
+
+    def executed_graph(self) -> Optional[str]:
+        return None
 
     def close(self) -> None:
         """Nothing is held."""

@@ -8,7 +8,7 @@ import os
 from typing import Any, Dict, List, Sequence, Tuple
 
 from device_agents.machine import Machine
-from device_agents.runtimes import Recorded, RuntimeRefusal
+from device_agents.runtimes import Recorded, RuntimeRefusal, xnnpack
 from device_agents.runtimes.available import LIBRARY
 from device_agents.runtimes.callback_recording import CallbackRecording
 from device_agents.runtimes.options import Pinned, affinity_text
@@ -106,7 +106,7 @@ class CLibrarySession(CallbackRecording):
             self._load(model_path)
             self.load_s = machine.now() - start
             start = machine.now()
-            self._create()
+            self._create(machine)
             self.initialise_s = machine.now() - start
             self.inputs = tuple(self._info(tensor) for tensor in self._input_tensors())
             self.outputs = tuple(self._info(tensor) for tensor in self._output_tensors())
@@ -138,7 +138,7 @@ class CLibrarySession(CallbackRecording):
             name = self._job.model.name
             raise RuntimeRefusal("model-invalid", f"{name} is not a valid TFLite model", "convert it again")
 
-    def _create(self) -> None:
+    def _create(self, machine: Machine) -> None:
         library, options = self._library, self._job.options
         self._options = library.TfLiteInterpreterOptionsCreate()
         library.TfLiteInterpreterOptionsSetNumThreads(self._options, options.threads)
@@ -146,6 +146,7 @@ class CLibrarySession(CallbackRecording):
             library.TfLiteInterpreterOptionsSetTelemetryProfiler(self._options, self._profiler.address())
         if options.xnnpack:
             self._add_xnnpack()
+            self.notes += xnnpack.what_is_missing(machine)
         self._interpreter = library.TfLiteInterpreterCreate(self._model, self._options)
         if not self._interpreter:
             raise RuntimeRefusal(

@@ -5,7 +5,7 @@ import re
 from typing import Any, Dict, List, Optional, Protocol, Sequence, Tuple
 
 from device_agents.machine import Machine
-from device_agents.runtimes import RuntimeRefusal
+from device_agents.runtimes import RuntimeRefusal, xnnpack
 from device_agents.runtimes.callback_recording import CallbackRecording, Profiler
 from device_agents.runtimes.options import Pinned, affinity_text
 from device_agents.runtimes.tensors import Dim, concrete_shapes, require_sizes, require_supported
@@ -56,6 +56,8 @@ class InterpreterSession(CallbackRecording):
                 "affinity": affinity_text(job.options.affinity),
                 **self._delegation(),
             }
+            if self.in_force["xnnpack"].startswith("not active"):
+                self.notes += xnnpack.what_is_missing(machine)
         except BaseException:
             self.close()
             raise

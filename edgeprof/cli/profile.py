@@ -335,11 +335,11 @@ def _show(run: Run, out: Any, options: dict[str, Any], *, is_kept: bool) -> None
 
 
 def _is_trusted(run: Run) -> bool:
-    """Trusted, and not of a simulated board."""
-    from device_agents.wire import SIMULATED
+    """Trusted, and measured on real hardware."""
+    from device_agents.wire import MEASURED
     from edgeprof.verdict import judge
 
-    return judge(run.profile).level == "trusted" and run.profile.origin != SIMULATED
+    return judge(run.profile).level == "trusted" and run.profile.origin == MEASURED
 
 
 def _write_json(runs: list[Run], target: str, *, is_one: bool) -> None:

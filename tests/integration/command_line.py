@@ -20,16 +20,9 @@ class CommandLine:
     environment: dict[str, str] = field(default_factory=dict)
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        environment = {
-            **os.environ,
-            "EDGEPROF_HOME": str(self.folder / "edgeprof"),
-            "XDG_CACHE_HOME": str(self.folder / "cache"),
-            "COLUMNS": "120",
-            **self.environment,
-        }
         return subprocess.run(
             [EDGEPROF, *arguments],
-            env=environment,
+            env=self._whole_environment(),
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -37,3 +30,24 @@ class CommandLine:
             check=False,
             timeout=LIMIT_S,
         )
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """For a command that something happens to while it runs."""
+        return subprocess.Popen(
+            [EDGEPROF, *arguments],
+            env=self._whole_environment(),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def _whole_environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "EDGEPROF_HOME": str(self.folder / "edgeprof"),
+            "XDG_CACHE_HOME": str(self.folder / "cache"),
+            "COLUMNS": "120",
+            **self.environment,
+        }

@@ -6,12 +6,14 @@ Its latencies prove plumbing, never performance: qemu is some hundred times slow
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
 from pathlib import Path
 
 from edgeprof.fleet import Device
+from tests.integration.command_line import CommandLine
 from tests.integration.sshd import Sshd
 
 HERE = Path(__file__).parent
@@ -23,32 +25,58 @@ CPUINFO = "".join(
     "CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0xd08\nCPU revision\t: 3\n\n"
     for cpu in range(N_CPUS)
 )
+# What rootfs.sh ends with then.
+PACKAGES_MISSING = 4
 NAMESPACES = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--uts", "--ipc", "--fork")
 
 
 def why_not() -> str | None:
     """Why no such device can be had here, or None."""
+    system = platform.freedesktop_os_release()
+    if (system.get("ID"), system.get("VERSION_ID")) != ("debian", "12"):
+        # Its packages are fetched as the host's are, and tflite-runtime 2.14 needs this one's Python 3.11.
+        return f"no emulated arm64 device: it is made of Debian 12, and this is {system.get('PRETTY_NAME')}"
     needed = ("qemu-aarch64-static", "mmdebstrap", "arch-test", "unshare", "ssh-keygen")
     missing = [name for name in needed if shutil.which(name) is None]
     if missing:
-        return f"no emulated arm64 device: {', '.join(missing)} missing"
+        return f"no emulated arm64 device: {', '.join(missing)} missing: run tools/arm64.sh"
     tried = subprocess.run([*NAMESPACES, "true"], capture_output=True, text=True, check=False)
-    return f"no emulated arm64 device: {tried.stderr.strip()}" if tried.returncode else None
+    return f"no emulated arm64 device: no namespaces of our own: {tried.stderr.strip()}" if tried.returncode else None
 
 
 def rootfs() -> Path:
-    """The file system of the device: from the cache, or built, which takes half a minute and the network."""
-    done = subprocess.run(["sh", str(HERE / "rootfs.sh")], stdout=subprocess.PIPE, text=True, check=True)
+    """The file system of the device: from the cache, or built, which takes half a minute and the network.
+
+    Raises:
+        NoPackages: Debian's packages cannot be had.
+    """
+    done = subprocess.run(["sh", str(HERE / "rootfs.sh")], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode == PACKAGES_MISSING:
+        raise NoPackages("no emulated arm64 device: Debian's packages cannot be had")
+    done.check_returncode()
     return Path(done.stdout.strip())
+
+
+class NoPackages(Exception):
+    """There is no network, or no mirror in the host's apt sources."""
 
 
 class Arm64Device(Sshd):
     """A context manager; its sshd is the first process of the device, and killing it cuts the power.
 
-    `looks_real` hides the host's /proc/cpuinfo, which gives the emulation away, behind a real board's.
+    `looks_real` hides the host's /proc/cpuinfo, which gives the emulation away, behind a real board's. Without
+    `lists_cpus` the device has no /sys/devices/system/cpu, as in some containers.
     """
 
-    def __init__(self, folder: Path, rootfs: Path, *, cpu: str = "cortex-a72", looks_real: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rootfs: Path,
+        *,
+        cpu: str = "cortex-a72",
+        looks_real: bool = False,
+        lists_cpus: bool = True,
+    ) -> None:
         script = ("sh", str(HERE / "device.sh"), str(rootfs), str(folder), cpu)
         # sshd drops the environment, and takes the first SetEnv only.
         options = (f"SetEnv HOME={folder / 'home'} QEMU_CPU={cpu}",)
@@ -56,12 +84,13 @@ class Arm64Device(Sshd):
         to_log = ("sh", "-c", 'exec "$@" 2>>"$0"', str(folder / "sshd.log"))
         super().__init__(folder, user="pi", options=options, prefix=(*to_log, *NAMESPACES, *script))
         self._looks_real = looks_real
+        self._lists_cpus = lists_cpus
 
     def start(self) -> None:
         cpus = self.folder / "sys" / "devices" / "system" / "cpu"
         cpus.mkdir(parents=True, exist_ok=True)
         # Without these XNNPACK is silently left out.
-        for name in ("possible", "present", "online"):
+        for name in ("possible", "present", "online") if self._lists_cpus else ():
             (cpus / name).write_text(f"0-{N_CPUS - 1}\n")
         if self._looks_real:
             (self.folder / "cpuinfo").write_text(CPUINFO)
@@ -77,6 +106,14 @@ class Arm64Device(Sshd):
         for child in children:
             os.kill(int(child), signal.SIGKILL)
         super().stop()
+
+    def add_to(self, edgeprof: CommandLine, name: str = "arm64") -> None:
+        """Make it known to a command line, with the Python of every runtime."""
+        edgeprof.environment.update(self.client_environment())
+        pythons = ("--python", "/opt/edgeprof/bin/python", "--runtime-python", "tflite=/opt/tflite/bin/python")
+        done = edgeprof.run("devices", "add", name, self.address, *pythons)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
 
     def device(self, *, port: int | None = None, timeout_s: float = 20.0, name: str = "arm64") -> Device:
         return Device(

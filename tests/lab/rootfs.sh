@@ -2,7 +2,8 @@
 # Build the file system of the emulated arm64 device (Debian 12, with every runtime) and print where it is.
 # Nothing foreign is run: apt and pip unpack packages for arm64 natively, so no maintainer script is run either.
 # It is cached by what goes into it: this script, with its package list, and the versions in constraints.txt.
-# Works as root and as an ordinary user; the device must be started by the user who built it.
+# Works as root and as an ordinary user; the device must be started by the user who built it. It ends with 4 if Debian's
+# packages cannot be had.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -13,22 +14,16 @@ python_version=3.11
 
 packages="base-files base-passwd bash coreutils dash debianutils findutils grep sed gzip tar mawk hostname login
     util-linux mount procps libc-bin libstdc++6 libgomp1 openssh-server openssh-sftp-server python3"
-# One environment for what can live together; tflite-runtime was built against numpy 1.
-environments="/opt/edgeprof /opt/tflite"
+# One environment for what can live together; tflite-runtime was built against numpy 1. The last one is there for
+# TFLite's C library alone, which no other package has.
+environments="/opt/edgeprof /opt/tflite /opt/tflite_c"
 wheels() {
     case $1 in
     /opt/edgeprof) echo "onnxruntime ai-edge-litert -c $repository/constraints.txt" ;;
     /opt/tflite) echo "tflite-runtime==2.14.0 numpy<2" ;;
+    /opt/tflite_c) echo "--no-deps pymicro-wakeword==2.5.0" ;;
     esac
 }
-
-tools="mmdebstrap qemu-user-static binfmt-support arch-test"
-for program in mmdebstrap qemu-aarch64-static arch-test; do
-    command -v "$program" >/dev/null || sh "$repository/tools/apt.sh" $tools || {
-        echo "arm64: $program is missing: install $tools" >&2
-        exit 3
-    }
-done
 
 key=$(cat "$here/rootfs.sh" "$repository/constraints.txt" | sha256sum | cut -c1-16)
 cache=${LAB_CACHE:-$repository/.cache/arm64}
@@ -53,7 +48,7 @@ cat /etc/apt/sources.list /etc/apt/sources.list.d/*.sources /etc/apt/sources.lis
         --aptopt='APT::Install-Recommends "false"' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' \
-        $suite "$new" - >&2
+        $suite "$new" - >&2 || exit 4
 
 # What maintainer scripts would have done.
 cp "$new/usr/share/base-passwd/passwd.master" "$new/etc/passwd"

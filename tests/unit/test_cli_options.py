@@ -12,9 +12,11 @@ import click
 import pytest
 
 from edgeprof.cli.output import console, require_writable
-from edgeprof.cli.profile import _settings, profile
+from edgeprof.cli.profile import _is_trusted, _settings, profile
 from edgeprof.errors import EdgeprofError
 from edgeprof.profiling import Settings
+from edgeprof.verdict import judge
+from tests.unit.run_factory import make_run
 
 
 def read(*arguments: str) -> Settings:
@@ -111,3 +113,11 @@ def test_a_place_that_can_be_written_is_left_as_it_is(
 
     assert [file.name for file in tmp_path.iterdir()] == ["old.json"]
     assert (tmp_path / "old.json").read_text() == "old"
+
+
+@pytest.mark.parametrize(("origin", "passes"), [("measured", True), ("emulated", False), ("simulated", False)])
+def test_only_a_measured_number_passes_require_trusted(origin: str, passes: bool) -> None:
+    run = make_run(origin=origin)
+    assert judge(run.profile).level == "trusted"
+
+    assert _is_trusted(run) is passes

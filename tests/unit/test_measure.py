@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
+from pathlib import Path
+from typing import Any
 
 from device_agents import measure
 from device_agents.machine import Machine
 from device_agents.wire import Gate, Job, ModelRef, Progress, Schedule
+from tests.odd_models import write_chain, write_loop
 
 
 class Clock(Machine):
@@ -109,3 +112,61 @@ def test_all_rounds_together_wait_no_longer_than_the_gates_timeout() -> None:
 
     assert [r.gate.passed for r in rounds] == [False] * 4
     assert 30 <= sum(r.gate.waited_s for r in rounds) < 32
+
+
+# --- the operator pass ---------------------------------------------------------------------------------------------
+
+
+def profile_of_chain(tmp_path: Path, n_nodes: int, **schedule: object) -> dict[str, Any]:
+    path = tmp_path / "chain.onnx"
+    write_chain(path, n_nodes)
+    job = Job(
+        ModelRef("chain.onnx", "onnx", "0", ()),
+        "onnxruntime",
+        schedule=Schedule(**schedule),  # type: ignore[arg-type]
+        gate=Gate(timeout_s=0.0, window_s=0.0),
+        operators=True,
+    )
+    body, _ = measure.operator_pass(job, str(path), Machine(), ignore)
+    return body
+
+
+def test_a_model_of_many_kernels_is_profiled_in_batches_that_give_every_run(tmp_path: Path) -> None:
+    body = profile_of_chain(tmp_path, 100, operator_runs=10, operator_batch_events=700, operator_max_s=1e6)
+
+    assert body["n_batches"] > 1
+    assert len(body["latencies_s"]) == 10
+    assert len(body["kernels"]) == 100
+    assert {len(kernel["times_s"]) for kernel in body["kernels"]} == {10}
+    assert body["graph"] is not None
+    assert body["notes"] == ()
+
+
+def test_a_model_that_fits_is_profiled_in_one_batch(tmp_path: Path) -> None:
+    body = profile_of_chain(tmp_path, 100, operator_runs=10)
+
+    assert body["n_batches"] == 1
+    assert len(body["latencies_s"]) == 10
+
+
+def test_a_batch_too_large_for_any_bound_still_gives_one_run(tmp_path: Path) -> None:
+    body = profile_of_chain(tmp_path, 100, operator_runs=2, operator_batch_events=1, operator_max_s=0.0)
+
+    assert body["n_batches"] == 1
+    assert len(body["latencies_s"]) == 1
+
+
+def test_a_model_with_control_flow_begins_with_a_small_batch(tmp_path: Path) -> None:
+    path = tmp_path / "loop.onnx"
+    write_loop(path, 50)
+    job = Job(
+        ModelRef("loop.onnx", "onnx", "0", ()),
+        "onnxruntime",
+        schedule=Schedule(operator_runs=20, operator_batch_events=1000, operator_max_s=1e6),
+        gate=Gate(timeout_s=0.0, window_s=0.0),
+    )
+
+    body, _ = measure.operator_pass(job, str(path), Machine(), ignore)
+
+    assert body["n_batches"] >= 3
+    assert len(body["latencies_s"]) == 20
