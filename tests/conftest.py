@@ -17,6 +17,7 @@ KNOWN_SKIPS = (
     r"no Python 3\.9 on this machine",
     r"needs root",
     r"no C compiler to make a delegate with",
+    r"torch is not installed: run `make torch`",
 )
 
 
