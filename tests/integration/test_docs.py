@@ -59,11 +59,14 @@ def test_the_python_example_prints_a_median_and_operators(tmp_path: Path) -> Non
     assert "block0/pointwise/conv" in done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)  # on a busy machine the gate of its first profile takes a minute
 def test_the_page_about_python_runs_from_its_first_block_to_its_last(tmp_path: Path) -> None:
     run_blocks(tmp_path, PYTHON)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_the_page_about_python_runs_with_its_torch_module_too(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed: run `make torch`")
 
