@@ -56,6 +56,7 @@ def check_outputs(agent: Agent, files: Sequence[tuple[wire.FileRef, Path]], prof
         runtime=runtime,
         runtime_version=expected.runtime_version,
         python=expected.python,
+        architecture=agent.hello.machine.architecture,
         options=job.options,
         in_force=expected.in_force,
         outputs=differences,

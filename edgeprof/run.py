@@ -93,6 +93,7 @@ class OutputCheck:
     runtime: str
     runtime_version: str
     python: str
+    architecture: str
     options: RuntimeOptions
     in_force: dict[str, str]
     outputs: tuple[OutputDifference, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from edgeprof.profiling import OpenDevice, Settings
 from edgeprof.provision import own_environment
 from edgeprof.reference import check_outputs, reference_job
 from edgeprof.run import OutputCheck, Run
+from tests.integration.command_line import CommandLine
 from tests.integration.sshd import Sshd
 
 PYTHON = sys.executable
@@ -167,6 +169,17 @@ def test_without_the_check_nothing_is_sent_and_the_run_says_so(model: Callable[[
 
     assert not run.profile.job.send_outputs
     assert (run.output_check, run.output_check_missing) == (None, "not asked for (--no-check-outputs)")
+
+
+def test_the_command_line_shows_the_check_and_leaves_it_out_when_told(tmp_path: Path, models_dir: Path) -> None:
+    command_line = CommandLine(tmp_path)
+    quick = ("profile", next(models_dir.rglob("nmp.onnx")), "--rounds", "1", "--min-time", "0", "--gate-timeout", "0")
+
+    page = command_line.run(*quick)
+    left_out = command_line.run(*quick, "--no-check-outputs", "--json", "-")
+
+    assert "Outputs           agree with onnxruntime" in page.stdout
+    assert json.loads(left_out.stdout)["output_check_missing"] == "not asked for (--no-check-outputs)"
 
 
 def test_a_simulation_has_no_values_to_check(model: Callable[[str], ModelFile]) -> None:

@@ -133,6 +133,7 @@ def test_outputs_that_disagree_are_told_with_what_to_do() -> None:
         runtime="onnxruntime",
         runtime_version="1.31.1",
         python="3.11.7",
+        architecture="x86_64",
         options=run.profile.job.options,
         in_force={},
         outputs=(wrong,),

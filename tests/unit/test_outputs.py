@@ -36,6 +36,7 @@ def check(*outputs: OutputDifference, version: str = "1.31.1") -> OutputCheck:
         runtime="onnxruntime",
         runtime_version=version,
         python="3.11.7",
+        architecture="x86_64",
         options=RuntimeOptions(optimization="none"),
         in_force={},
         outputs=outputs,
