@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODELS := .cache/models
 
-.PHONY: help setup demo check test arm64 bench clean
+.PHONY: help setup torch demo check test arm64 bench clean
 
 help:           ## show this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -14,6 +14,9 @@ setup: $(VENV)/.ready  ## make .venv with edgeprof, every runtime and the tools
 $(VENV)/.ready: pyproject.toml constraints.txt tests/models.txt tools/setup.sh edgeprof/provision.py
 	PYTHON="$(PYTHON)" VENV="$(VENV)" MODELS="$(MODELS)" sh tools/setup.sh
 	touch $@
+
+torch: setup    ## add torch (gigabytes): exports of torch modules, and their tests, which are skipped without it
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch]'
 
 demo: setup     ## profile a small real model on this machine and explain the numbers
 	$(BIN)/edgeprof demo

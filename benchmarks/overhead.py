@@ -2,7 +2,8 @@
 
 `warm_profile_extra_s` is the wall-clock time of a whole `edgeprof profile` command (model and agent already on the
 device, median of several) minus the two passes as their workers measured them (runtime import, load, initialise,
-warm-up, rounds with their gates, operator runs). Its parts are printed too.
+warm-up, rounds with their gates, operator runs). Its parts are printed too. Outputs are not checked there;
+`output_check_s` is what that adds: the reference's agent on this machine, its worker, and the comparison.
 
     python benchmarks/overhead.py [--out RAW.json] [--repeat 5]
 """
@@ -28,6 +29,8 @@ from tests.integration.sshd import Sshd, why_not
 
 EDGEPROF = str(Path(sys.executable).parent / "edgeprof")
 PASSES = ("latency", "operators")
+# The check begins when the rounds are over; how many there were does not matter to it.
+SHORT = ("--rounds", "1", "--min-time", "0", "--gate-timeout", "0")
 
 
 def agent_rss_bytes() -> int:
@@ -60,15 +63,26 @@ def _timed(command: list[str], environment: dict[str, str]) -> tuple[float, str]
     return took, done.stdout
 
 
-def warm_profiles(repeat: int, folder: Path) -> list[dict[str, float]]:
-    """Parts of `repeat` warm profiles, in seconds; the first, cold one is not counted."""
+def warm_profiles(repeat: int, folder: Path) -> tuple[list[dict[str, float]], list[float]]:
+    """Parts of `repeat` warm profiles, and as many checks of outputs, in seconds; the first, cold one of each not."""
     write_example(folder / "example.onnx")
     with Sshd(folder / "sshd") as sshd:
         environment = {**os.environ, **sshd.client_environment(), "EDGEPROF_HOME": str(folder / "home")}
         add = ["devices", "add", "board", sshd.address, "--python", sys.executable]
         _timed([EDGEPROF, *add], environment)
         profile = ["profile", str(folder / "example.onnx"), "-d", "board", "--operators", "--json", "-"]
-        return [_parts(*_timed([EDGEPROF, *profile], environment)) for _ in range(repeat + 1)][1:]
+        parts, checks = [], []
+        for _ in range(repeat + 1):
+            parts.append(_parts(*_timed([EDGEPROF, *profile, "--no-check-outputs"], environment)))
+            checks.append(_check_s(_timed([EDGEPROF, *profile, *SHORT], environment)[1]))
+        return parts[1:], checks[1:]
+
+
+def _check_s(output: str) -> float:
+    raw: dict[str, Any] = json.loads(output)["raw"]
+    if raw["output_check"] is None:
+        raise RuntimeError(f"outputs were not checked: {raw['output_check_missing']}")
+    return float(raw["stages_s"]["check outputs"])
 
 
 def _parts(wall_s: float, output: str) -> dict[str, float]:
@@ -103,17 +117,20 @@ def main() -> None:
         return
     helps = help_s(11)
     with tempfile.TemporaryDirectory() as folder:
-        parts = warm_profiles(options.repeat, Path(folder))
+        parts, checks = warm_profiles(options.repeat, Path(folder))
     middle = {name: statistics.median(p[name] for p in parts) for name in parts[0]}
     for name, seconds in middle.items():
         print(f"{name:24s} {seconds:7.3f} s")
     if options.out:
-        options.out.write_text(json.dumps({"help_s": helps, "warm_profiles": parts}, indent=1))
+        options.out.write_text(
+            json.dumps({"help_s": helps, "warm_profiles": parts, "output_checks_s": checks}, indent=1)
+        )
     figures = {
         "agent_bytes": len(pack_agent().data),
         "agent_rss_bytes": agent_rss_bytes(),
         "help_s": round(statistics.median(helps), 4),
         "warm_profile_extra_s": round(middle["extra"], 4),
+        "output_check_s": round(statistics.median(checks), 4),
     }
     print(json.dumps({"name": "overhead", "figures": figures}))
 

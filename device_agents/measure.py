@@ -1,4 +1,5 @@
-"""One pass over one job: the latency pass (operator profiling off) or the operator pass (on).
+"""One pass over one job: the latency pass (operator profiling off), the operator pass (on), or one inference for its
+outputs.
 
 Nothing is decided here but when a round may begin and end, by the rule in the job; what was seen is sent as it is.
 """
@@ -8,7 +9,7 @@ import gc
 import statistics
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from device_agents import conditions, gate, inputs
+from device_agents import conditions, gate, inputs, outputs
 from device_agents.machine import Machine
 from device_agents.operator_batches import Batches, batch_runs
 from device_agents.runtimes import RuntimeRefusal, Session, open_session
@@ -42,7 +43,7 @@ def latency_pass(job: Job, model_path: str, machine: Machine, report: Report) ->
         start = machine.now()
         session.run()
         first = machine.now() - start
-        outputs = session.read_outputs()
+        found = session.read_outputs()
         session.run()
         again = session.read_outputs()
         watch.lap("first")
@@ -64,13 +65,15 @@ def latency_pass(job: Job, model_path: str, machine: Machine, report: Report) ->
             "inputs": [dataclasses.asdict(t) for t in session.inputs],
             "outputs": [dataclasses.asdict(t) for t in session.outputs],
             "input_digest": inputs.digest(data),
-            "output_digest": inputs.digest(outputs),
-            "outputs_are_finite": all(inputs.is_finite(t.dtype, d) for t, d in zip(session.outputs, outputs)),
-            "outputs_repeat": outputs == again,
+            "output_digest": inputs.digest(found),
+            "outputs_are_finite": all(inputs.is_finite(t.dtype, d) for t, d in zip(session.outputs, found)),
+            "outputs_repeat": found == again,
             "memory_before_bytes": memory_before,
             "memory_peak_bytes": memory_peak,
             "notes": session.notes,
         }
+        if job.send_outputs:
+            body["output_values"] = [dataclasses.asdict(v) for v in outputs.pack(session.outputs, found)]
         return body, watch.laps
     finally:
         session.close()
@@ -234,6 +237,32 @@ def operator_pass(job: Job, model_path: str, machine: Machine, report: Report) -
         )
     )
     return body, watch.laps
+
+
+def outputs_pass(job: Job, model_path: str, machine: Machine, report: Report) -> PassResult:
+    """One inference from a fresh state; the result has the fields of `Outputs` that only this pass can know.
+
+    Raises:
+        RuntimeRefusal: the runtime cannot do this job.
+    """
+    report(Progress("outputs"))
+    watch = Stopwatch(machine)
+    session = open_session(job, model_path, machine, False)
+    try:
+        data = _set_inputs(session, job.seed)
+        session.run()
+        found = session.read_outputs()
+        body = {
+            "runtime_version": session.runtime_version,
+            "in_force": session.in_force,
+            "outputs": [dataclasses.asdict(t) for t in session.outputs],
+            "values": [dataclasses.asdict(v) for v in outputs.pack(session.outputs, found)],
+            "input_digest": inputs.digest(data),
+        }
+        watch.lap("run")
+        return body, watch.laps
+    finally:
+        session.close()
 
 
 def _recorded_runs(session: Session, n_runs: int, machine: Machine, end_s: float) -> List[float]:

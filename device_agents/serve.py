@@ -28,6 +28,7 @@ from device_agents.wire import (
     MAX_REPLY_BYTES,
     MAX_REQUEST_BYTES,
     OPERATORS,
+    OUTPUTS,
     PROTOCOL,
     Adopt,
     FilesMissing,
@@ -138,7 +139,7 @@ class Agent:
     def _dispatch(self, request: Request) -> None:
         body = request.body
         if isinstance(body, Job):
-            self._begin(request.id, body)
+            self._begin(request.id, body, OUTPUTS if request.request == "outputs" else LATENCY)
         elif isinstance(body, FilesWanted):
             answer = FilesMissing(tuple(files.missing(body.files)), files.folder("uploads"), files.free_bytes())
             self._send(request.id, "missing", dataclasses.asdict(answer))
@@ -150,7 +151,7 @@ class Agent:
         else:
             self._send(request.id, "pong", dataclasses.asdict(Nothing()))
 
-    def _begin(self, request_id: int, job: Job) -> None:
+    def _begin(self, request_id: int, job: Job, first_pass: str) -> None:
         if self._task is not None:
             self._refuse(request_id, Refused("busy", "the agent is already measuring"))
             return
@@ -159,7 +160,7 @@ class Agent:
             self._refuse(request_id, Refused("runtime-missing", f"unknown runtime {job.runtime!r}", known))
             return
         self._task = Task(request_id, job, self._digest)
-        self._start_pass(self._task, LATENCY)
+        self._start_pass(self._task, first_pass)
 
     def _start_pass(self, task: "Task", name: str) -> None:
         try:
@@ -190,7 +191,7 @@ class Agent:
     def _end_pass(self, task: "Task") -> None:
         self._selector.unregister(task.lines.descriptor)
         refusal = task.end_pass()
-        if refusal is not None and task.pass_name == LATENCY:
+        if task.pass_name == OUTPUTS or (refusal is not None and task.pass_name == LATENCY):
             self._finish(task, refusal)
         elif task.pass_name == LATENCY and task.job.operators:
             self._start_pass(task, OPERATORS)
@@ -205,6 +206,8 @@ class Agent:
         self._task = None
         if refusal is not None:
             self._refuse(task.request_id, refusal)
+        elif task.pass_name == OUTPUTS:
+            self._send(task.request_id, "outputs", task.outputs())
         else:
             self._send(task.request_id, "profile", task.profile())
 
@@ -308,6 +311,10 @@ class Task:
             "operators_missing": self.operators_missing if self.job.operators else "not asked for (--operators)",
             "stages_s": self._stages_s,
         }
+
+    def outputs(self) -> Dict[str, Any]:
+        """The body of the outputs reply."""
+        return {**self._bodies[OUTPUTS], "python": python_version()}
 
     def close(self) -> None:
         """End the worker and all it started, and remove the staged files; safe to call twice."""

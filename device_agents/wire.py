@@ -26,8 +26,8 @@ MAX_REQUEST_BYTES = 8 * 1024 * 1024
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 
 MEASURED, EMULATED, SIMULATED = "measured", "emulated", "simulated"
-# The passes of a job, each in a worker of its own.
-LATENCY, OPERATORS = "latency", "operators"
+# The passes of a job, each in a worker of its own; "outputs" is one inference whose values are what is wanted.
+LATENCY, OPERATORS, OUTPUTS = "latency", "operators", "outputs"
 
 
 # --- the job -------------------------------------------------------------------------------------------------------
@@ -149,7 +149,10 @@ class Board:
 
 @dataclass(frozen=True)
 class Job:
-    """One model, one runtime, one configuration. `seed` makes the inputs (and a simulated board's noise)."""
+    """One model, one runtime, one configuration. `seed` makes the inputs (and a simulated board's noise).
+
+    `send_outputs` asks for the values of the first inference, which the host compares with its own.
+    """
 
     model: ModelRef
     runtime: str
@@ -161,6 +164,7 @@ class Job:
     deadline_s: float = 900.0
     board: Optional[Board] = None
     work: Tuple[Work, ...] = ()
+    send_outputs: bool = False
 
 
 # --- what the device is --------------------------------------------------------------------------------------------
@@ -314,11 +318,36 @@ class OperatorPass:
 
 
 @dataclass(frozen=True)
+class OutputValues:
+    """The values of one output: little-endian, zlib, base64; only every `step`-th element where there are many.
+
+    `data` is None where there are no raw values (text), and `missing` says so.
+    """
+
+    data: Optional[str]
+    step: int = 1
+    missing: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Reply `outputs`: what a model computes from the job's inputs, from a fresh state, in one inference."""
+
+    python: str
+    runtime_version: str
+    in_force: Dict[str, str]
+    outputs: Tuple[TensorInfo, ...]
+    values: Tuple[OutputValues, ...]
+    input_digest: str
+
+
+@dataclass(frozen=True)
 class Profile:
     """Everything the device saw while it ran one job.
 
     `stages_s` tells where the job's time went: for each pass its stages and, as "<pass> pass", the whole of it with
-    the start of its process.
+    the start of its process. `output_values` has the outputs of the first inference, where the job asks for them; the
+    host compares them and drops them.
     """
 
     job: Job
@@ -348,11 +377,12 @@ class Profile:
     operators_missing: Optional[str] = None
     notes: Tuple[str, ...] = ()
     stages_s: Dict[str, float] = field(default_factory=dict)
+    output_values: Tuple[OutputValues, ...] = ()
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a job is: `stage` (gate, load, warm-up, rounds, operators), `done` of `total` in it."""
+    """Where a job is: `stage` (gate, load, warm-up, rounds, operators, outputs), `done` of `total` in it."""
 
     stage: str
     done: int = 0
@@ -405,6 +435,7 @@ REQUESTS: Dict[str, Type[Any]] = {
     "missing": FilesWanted,
     "adopt": Adopt,
     "profile": Job,
+    "outputs": Job,
 }
 REPLIES: Dict[str, Type[Any]] = {
     "hello": Hello,
@@ -414,6 +445,7 @@ REPLIES: Dict[str, Type[Any]] = {
     "adopted": Nothing,
     "progress": Progress,
     "profile": Profile,
+    "outputs": Outputs,
     "refused": Refused,
 }
 

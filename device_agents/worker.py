@@ -16,7 +16,9 @@ from device_agents import measure
 from device_agents.decoding import build
 from device_agents.runtimes import RuntimeRefusal, machine_for
 from device_agents.streams import claim_stdout
-from device_agents.wire import LATENCY, Job, Progress, Refused
+from device_agents.wire import LATENCY, OPERATORS, OUTPUTS, Job, Progress, Refused
+
+PASSES = {LATENCY: measure.latency_pass, OPERATORS: measure.operator_pass, OUTPUTS: measure.outputs_pass}
 
 
 def main() -> int:
@@ -35,8 +37,7 @@ def main() -> int:
 
     try:
         job = build(Job, order["job"], "$")
-        measured = measure.latency_pass if order["pass"] == LATENCY else measure.operator_pass
-        send("pass", *measured(job, order["model_path"], machine_for(job), report))
+        send("pass", *PASSES[order["pass"]](job, order["model_path"], machine_for(job), report))
     except RuntimeRefusal as refusal:
         send("refused", dataclasses.asdict(Refused(refusal.kind, str(refusal), refusal.advice, refusal.detail)))
     except MemoryError:

@@ -288,6 +288,17 @@ class Agent:
             profile: wire.Profile = self._ask("profile", job, "profile", within_s, on_progress)
         return profile
 
+    def outputs(self, job: wire.Job) -> wire.Outputs:
+        """What a model that is on the device computes from the job's inputs, in one inference.
+
+        Raises:
+            JobRefused, AgentLost: as for `profile`.
+        """
+        within_s = job.deadline_s + self._deadlines.answer_s
+        with self._patience(sum(file.size_bytes for file in job.model.files)):
+            outputs: wire.Outputs = self._ask("outputs", job, "outputs", within_s)
+        return outputs
+
     @contextmanager
     def _patience(self, size_bytes: int) -> Iterator[None]:
         """An agent that hashes or copies a large file does nothing else: allow it the time a slow card takes."""

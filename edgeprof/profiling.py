@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,7 +18,8 @@ from edgeprof.fleet import Device
 from edgeprof.links import Link, open_link
 from edgeprof.models import ModelFile, board_to_simulate, map_operators, with_groups, work
 from edgeprof.provision import python_for
-from edgeprof.run import Run, new_run_id
+from edgeprof.reference import check_outputs
+from edgeprof.run import OutputCheck, Run, new_run_id
 
 __all__ = ["OpenDevice", "Settings"]
 
@@ -40,6 +42,7 @@ class Settings:
     operators: bool = False
     seed: int = 0
     deadline_s: float = 900.0
+    check_outputs: bool = True
 
 
 class OpenDevice:
@@ -55,6 +58,7 @@ class OpenDevice:
         self._deadlines = deadlines
         self._stack = ExitStack()
         self._agents: dict[str, Agent] = {}
+        self._here: OpenDevice | None = None
         self.connect_s = 0.0
 
     def __enter__(self) -> Self:
@@ -143,21 +147,50 @@ class OpenDevice:
             profile = dataclasses.replace(profile, origin=self.device.origin)
         operators, notes = map_operators(model, profile.operators) if profile.operators is not None else ((), ())
         operators = with_groups(operators, model.graph)
+        mapped = time.perf_counter()
+        stages_s = {
+            "connect": self.connect_s,
+            **agent.stages_s,
+            "profile": answered - begin,
+            "map operators": mapped - answered,
+        }
+        check, check_missing = self._check_outputs(model, settings, profile, on_progress)
         return Run(
             id=new_run_id(),
             created_at_s=time.time(),
             device=self.device.name,
             edgeprof_version=__version__,
-            profile=profile,
+            profile=dataclasses.replace(profile, output_values=()),
             operators=operators,
             notes=notes,
-            stages_s={
-                "connect": self.connect_s,
-                **agent.stages_s,
-                "profile": answered - begin,
-                "map operators": time.perf_counter() - answered,
-            },
+            stages_s={**stages_s, "check outputs": time.perf_counter() - mapped},
+            output_check=check,
+            output_check_missing=check_missing,
         )
+
+    def _check_outputs(
+        self, model: ModelFile, settings: Settings, profile: wire.Profile, on_progress: OnProgress | None
+    ) -> tuple[OutputCheck | None, str | None]:
+        """The check, or why there is none: a reference that fails costs the check and never the profile."""
+        if not settings.check_outputs:
+            return None, "not asked for (--no-check-outputs)"
+        if profile.job.runtime == "simulated":
+            return None, "a simulation computes times, not values"
+        if on_progress is not None:
+            on_progress(wire.Progress("outputs"))
+        try:
+            return check_outputs(self._reference().agent(profile.job.runtime), model.files, profile), None
+        except EdgeprofError as error:
+            return None, str(error)
+
+    def _reference(self) -> OpenDevice:
+        """The device that is the host itself: this one, or one more."""
+        if self.device.scheme == "local":
+            return self
+        if self._here is None:
+            here = Device(name="this machine", python=sys.executable)
+            self._here = self._stack.enter_context(OpenDevice(here))
+        return self._here
 
     def _job(self, runtime: str, model: ModelFile, settings: Settings) -> wire.Job:
         job = wire.Job(
@@ -169,6 +202,7 @@ class OpenDevice:
             operators=settings.operators,
             seed=settings.seed,
             deadline_s=settings.deadline_s,
+            send_outputs=settings.check_outputs and runtime != "simulated",
         )
         if runtime != "simulated":
             return job

@@ -12,10 +12,21 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from device_agents.wire import Profile
+from device_agents.wire import Profile, RuntimeOptions
 from edgeprof.errors import StoreError
 
-__all__ = ["SCHEMA", "Operator", "Run", "check_run", "check_schema", "decode_run", "encode_run", "new_run_id"]
+__all__ = [
+    "SCHEMA",
+    "Operator",
+    "OutputCheck",
+    "OutputDifference",
+    "Run",
+    "check_run",
+    "check_schema",
+    "decode_run",
+    "encode_run",
+    "new_run_id",
+]
 
 # Version of the JSON document of a run (docs/reference/run.md). History:
 # 1  first version
@@ -51,11 +62,53 @@ class Operator:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutputDifference:
+    """One output of the device against the reference's, value by value: `n_compared` of `n_values`.
+
+    `n_unequal` counts values that are not the same (NaN is the same as NaN), `n_not_finite` those of them where one
+    side has NaN or infinity and the other has not, or another. `max_error` and `cosine` are of the values that are
+    finite on both sides, `peak` is the largest magnitude among the reference's. None where it cannot be computed:
+    `missing` says why nothing could be compared, `cosine_missing` why there is no cosine.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    n_values: int
+    n_compared: int = 0
+    n_unequal: int | None = None
+    n_not_finite: int | None = None
+    cosine: float | None = None
+    cosine_missing: str | None = None
+    max_error: float | None = None
+    max_error_of_peak: float | None = None
+    peak: float | None = None
+    missing: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputCheck:
+    """The device's outputs of the first inference against those of the same runtime on the host.
+
+    What the reference was is told so that anybody can repeat it: with the run's model, seed and these options.
+    """
+
+    runtime: str
+    runtime_version: str
+    python: str
+    architecture: str
+    options: RuntimeOptions
+    in_force: dict[str, str]
+    outputs: tuple[OutputDifference, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One profile as it is stored and exported. `operators[i]` explains kernel `operators[i].kernel`.
 
     `notes` says in words what of the mapping is doubtful, which nodes of the file no kernel covers, and which runtimes
     were passed over and why. `stages_s` tells where the host's time went (connect, probe, push, profile, map).
+    `output_check_missing` says why outputs were not compared; both are None in documents from before that was done.
     """
 
     id: str
@@ -66,6 +119,8 @@ class Run:
     operators: tuple[Operator, ...] = ()
     notes: tuple[str, ...] = ()
     stages_s: dict[str, float] = field(default_factory=dict)
+    output_check: OutputCheck | None = None
+    output_check_missing: str | None = None
     schema: int = SCHEMA
 
 

@@ -20,6 +20,7 @@ KNOWN_SKIPS = (
     r"no emulated arm64 device: it is made of Debian 12, and this is ",
     r"no emulated arm64 device: no namespaces of our own: ",
     r"no emulated arm64 device: Debian's packages cannot be had",
+    r"torch is not installed: run `make torch`",
 )
 
 

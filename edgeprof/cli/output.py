@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgeprof.errors import EdgeprofError
+from edgeprof.files import write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,22 +68,8 @@ def write_text(target: str, text: str | bytes) -> None:
         if path.exists() and not path.is_file():
             path.write_bytes(data)
         else:
-            _write_file(path, data)
+            write_whole(path, data)
     except OSError as error:
         raise EdgeprofError(
             f"{target}: cannot be written: {error.strerror}", "name a file in a folder that exists and has space"
         ) from error
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink()
-        raise

@@ -91,6 +91,12 @@ class Seconds(click.FloatRange):
 )
 @click.option("--deadline", type=Seconds(1), default=900.0, show_default=True, help="Seconds for a whole job.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the inputs.")
+@click.option(
+    "--check-outputs/--no-check-outputs",
+    default=True,
+    show_default=True,
+    help="Compare the outputs with those of the same runtime on this machine.",
+)
 @click.option("--require", type=click.Choice(["trusted"]), help="Exit with code 4 unless every profile is trusted.")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Operators to print.")
 @click.option(
@@ -170,6 +176,7 @@ def _settings(options: dict[str, Any]) -> Settings:
         operators=options["operators"],
         seed=options["seed"],
         deadline_s=options["deadline"],
+        check_outputs=options["check_outputs"],
     )
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from edgeprof.errors import MeasurementError, StoreError
-from edgeprof.run import REREAD, SCHEMA, Run, check_run, check_schema
+from edgeprof.outputs import disagreements
+from edgeprof.run import REREAD, SCHEMA, OutputCheck, Run, check_run, check_schema
 from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
 from edgeprof.verdict import Verdict, judge, operator_notes
 
@@ -67,6 +68,9 @@ class Document:
     operators_missing: str | None
     operator_totals: OperatorTotals | None
     operator_notes: tuple[str, ...]
+    output_check: OutputCheck | None
+    output_check_missing: str | None
+    output_disagreements: tuple[str, ...]
     notes: tuple[str, ...]
     raw: Run
 
@@ -168,6 +172,9 @@ def _document(run: Run) -> Document:
         operators_missing=profile.operators_missing,
         operator_totals=operator_totals(run),
         operator_notes=operator_notes(profile),
+        output_check=run.output_check,
+        output_check_missing=run.output_check_missing,
+        output_disagreements=disagreements(run.output_check) if run.output_check is not None else (),
         notes=run.notes,
         raw=run,
     )

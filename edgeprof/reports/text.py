@@ -16,6 +16,7 @@ from rich.text import Text
 
 from device_agents.wire import MEASURED
 from edgeprof.errors import MeasurementError
+from edgeprof.reports.agreement import ADVICE, agreement
 from edgeprof.reports.groups import render_groups
 from edgeprof.reports.quantities import count, duration, interval, percent, plain, shape, size
 from edgeprof.run import Run
@@ -173,11 +174,23 @@ def _verdict(run: Run, verdict: Verdict) -> Table:
     for reason in verdict.reasons:
         grid.add_row("", _point("-", _plain(reason.what)))
         grid.add_row("", _point("  ->", Text(plain(reason.do), style="cyan")))
+    _add_outputs(grid, run)
     if verdict.unreadable:
         grid.add_row("Not readable", _plain("; ".join(verdict.unreadable)))
     for note in (*verdict.notes, *run.profile.notes, *run.notes):
         grid.add_row("Note", Text(plain(note), style="dim"))
     return grid
+
+
+def _add_outputs(grid: Table, run: Run) -> None:
+    """One line where all is well; the verdict is of the latency and knows nothing of this."""
+    found = agreement(run)
+    style = {None: "dim", True: "", False: "bold yellow"}[found.agrees]
+    grid.add_row("Outputs", Text(found.sentence, style=style))
+    for doubt in found.doubts:
+        grid.add_row("", _point("-", Text(doubt)))
+    if found.doubts:
+        grid.add_row("", _point("  ->", Text(ADVICE, style="cyan")))
 
 
 def _level(level: str, origin: str) -> Text:

@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from edgeprof.fleet import Device, Fleet
+from edgeprof.models.example import write_example
 from tests.integration.sshd import Sshd
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
+PYTHON_AND_TORCH = re.compile(r"```python(?: torch)?\n(.*?)```", re.DOTALL)
 TOML = re.compile(r"```toml\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 
@@ -54,6 +57,39 @@ def test_the_python_example_prints_a_median_and_operators(tmp_path: Path) -> Non
 
     assert re.search(r"model.onnx: [0-9.]+ ms", done.stdout)
     assert "block0/pointwise/conv" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)  # on a busy machine the gate of its first profile takes a minute
+def test_the_page_about_python_runs_from_its_first_block_to_its_last(tmp_path: Path) -> None:
+    run_blocks(tmp_path, PYTHON)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_page_about_python_runs_with_its_torch_module_too(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: run `make torch`")
+
+    run_blocks(tmp_path, PYTHON_AND_TORCH)
+
+
+def run_blocks(folder: Path, blocks: re.Pattern[str]) -> None:
+    """Run the page's blocks in one session, in a folder with a model."""
+    write_example(folder / "model.onnx")
+    found = blocks.findall((ROOT / "docs" / "how-to" / "python.md").read_text())
+    assert len(found) > 5
+    environment = {**os.environ, "EDGEPROF_HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "cache")}
+
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(found)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 @pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]), ids=lambda p: p.name)

@@ -1,0 +1,359 @@
+"""Profiling from Python: `edgeprof.profile(model, device)` and what it returns.
+
+`edgeprof.Profile` is a measured run as people use it; the raw samples in it are `profile.run.profile`, a
+`device_agents.wire.Profile`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from device_agents import wire
+from edgeprof.errors import EdgeprofError, MeasurementError, StoreError, UsageError
+from edgeprof.files import write_whole
+from edgeprof.fleet import Device, Fleet
+from edgeprof.models import ModelFile, read_model
+from edgeprof.models.in_memory import is_onnx_model, is_torch_module, save_onnx_model, save_torch_module
+from edgeprof.outputs import disagreements
+from edgeprof.places import fleet_file, store_file
+from edgeprof.profiling import OpenDevice, Settings
+from edgeprof.reports.document import from_document, to_document, write_documents
+from edgeprof.reports.quantities import duration, plain
+from edgeprof.run import OutputCheck, Run
+from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
+from edgeprof.store import Store
+from edgeprof.verdict import Verdict, judge
+
+if TYPE_CHECKING:
+    import onnx
+    import pandas
+    import torch
+    from rich.console import RenderableType
+
+__all__ = ["Device", "Profile", "profile"]
+
+PAGE_WIDTH = 120
+
+
+def profile(
+    model: str | PathLike[str] | onnx.ModelProto | torch.nn.Module,
+    device: str | Device | None = None,
+    *,
+    inputs: Any = None,
+    runtime: str | None = None,
+    operators: bool = True,
+    operator_runs: int = 30,
+    threads: int = 1,
+    affinity: Sequence[int] = (),
+    batch: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    optimization: str = "all",
+    provider: str | None = None,
+    provider_options: Mapping[str, str] | None = None,
+    xnnpack: bool = True,
+    delegate: str | None = None,
+    delegate_options: Mapping[str, str] | None = None,
+    library: str | None = None,
+    rounds: int = 5,
+    min_runs: int = 20,
+    min_s: float = 1.0,
+    max_s: float | None = None,
+    gate_timeout_s: float = 60.0,
+    deadline_s: float = 900.0,
+    seed: int = 0,
+    check_outputs: bool = True,
+    store: bool | str | PathLike[str] | None = True,
+    on_progress: Callable[[wire.Progress], None] | None = None,
+) -> Profile:
+    """Measure a model on a device: its latency with a verdict, and its operators in the words of the model.
+
+    `model` is a file (ONNX or TFLite), an onnx.ModelProto, or a torch.nn.Module, which is exported in eval mode;
+    `inputs` is what the module's forward takes: a tensor, several in a tuple, or a mapping of names to tensors.
+    `device` is a name in fleet.toml, an address such as "ssh://pi@host", a Device, or None for this machine.
+    `store` says where the run is kept: True is the user's store, None or False nowhere, else a path or a URL.
+    `on_progress` is called with the stage of the job and how far it is.
+    All others are the options of `edgeprof profile`, under the same names; those that end with `_s` are seconds.
+
+    Raises:
+        EdgeprofError: a `UsageError`, `ModelError`, `FleetError`, `LinkError` or `AgentError` says what to do.
+    """
+    settings = Settings(
+        runtime=runtime,
+        options=wire.RuntimeOptions(
+            threads=_at_least("threads", threads, 1),
+            optimization=optimization,
+            xnnpack=xnnpack,
+            provider=provider,
+            provider_options=dict(provider_options or {}),
+            delegate=delegate,
+            delegate_options=dict(delegate_options or {}),
+            library=library,
+            affinity=tuple(affinity),
+            batch=None if batch is None else _at_least("batch", batch, 1),
+            shapes={name: _shape(name, dims) for name, dims in (shapes or {}).items()},
+        ),
+        schedule=wire.Schedule(
+            rounds=_at_least("rounds", rounds, 1),
+            min_runs=_at_least("min_runs", min_runs, 1),
+            min_s=_seconds("min_s", min_s),
+            max_s=max(wire.Schedule().max_s, min_s) if max_s is None else _seconds("max_s", max_s, min_s),
+            operator_runs=_at_least("operator_runs", operator_runs, 1),
+        ),
+        gate=wire.Gate(timeout_s=_seconds("gate_timeout_s", gate_timeout_s)),
+        operators=operators,
+        seed=seed,
+        deadline_s=_seconds("deadline_s", deadline_s, 1.0),
+        check_outputs=check_outputs,
+    )
+    chosen = _device(device)
+    with ExitStack() as stack:
+        # Opened first: better said before minutes of measuring than after.
+        kept = stack.enter_context(Store(_store_place(store))) if store not in (None, False) else None
+        file, notes = stack.enter_context(_model_file(model, inputs, settings))
+        run = stack.enter_context(OpenDevice(chosen)).profile(file, settings, on_progress)
+        run = dataclasses.replace(run, notes=(*notes, *run.notes))
+        if kept is not None:
+            _keep(run, kept)
+    return Profile(run)
+
+
+# --- what was asked for --------------------------------------------------------------------------------------------
+
+
+def _at_least(name: str, value: int, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UsageError(f"{name} cannot be {value!r}", f"give a whole number of at least {least}")
+    return value
+
+
+def _seconds(name: str, value: float, least: float = 0.0) -> float:
+    if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= least):
+        raise UsageError(f"{name} cannot be {value!r}", f"give seconds, at least {least:g}")
+    return float(value)
+
+
+def _shape(name: str, dims: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(dims, (str, int)):
+        raise UsageError(
+            f"the shape of {name!r} is {dims!r}", "give whole numbers, as in shapes={'x': (1, 3, 224, 224)}"
+        )
+    return tuple(_at_least(f"a dimension of {name!r}", dim, 1) for dim in dims)
+
+
+def _device(device: str | Device | None) -> Device:
+    """The device that a name, an address or nothing stands for."""
+    if isinstance(device, Device):
+        return device
+    fleet = Fleet.read(fleet_file())
+    if device is None:
+        return fleet.device("local")
+    if ":" not in device:
+        return fleet.device(device)
+    known = next((one for one in fleet.devices if one.address == device), None)
+    if known is not None:
+        return known
+    unnamed = Device(name="device", address=device)
+    fleet.check(unnamed)
+    return Device(name=unnamed.host or unnamed.board or "local", address=device)
+
+
+def _store_place(store: bool | str | PathLike[str] | None) -> str | Path:
+    if store is True:
+        return store_file()
+    return store if isinstance(store, str) else Path(str(store))
+
+
+@contextmanager
+def _model_file(model: Any, inputs: Any, settings: Settings) -> Iterator[tuple[ModelFile, tuple[str, ...]]]:
+    """The model as a file, with notes on how it became one; a private copy is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="edgeprof-model-") as folder:
+        notes: tuple[str, ...] = ()
+        if is_torch_module(model):
+            path, notes = save_torch_module(model, inputs, Path(folder))
+        elif inputs is not None:
+            raise UsageError(
+                "inputs are for torch modules, which need them to be exported", "leave them out, or use seed"
+            )
+        elif is_onnx_model(model):
+            path = save_onnx_model(model, Path(folder))
+        elif isinstance(model, (str, PathLike)):
+            path = Path(model)
+        else:
+            raise UsageError(
+                f"a {type(model).__name__} is no model", "give a file, an onnx.ModelProto or a torch.nn.Module"
+            )
+        yield read_model(path, shapes=settings.options.shapes, batch=settings.options.batch), notes
+
+
+def _keep(run: Run, store: Store) -> None:
+    """A run that cannot be stored has been measured all the same: it is returned."""
+    try:
+        store.add(run)
+    except StoreError as error:
+        warnings.warn(f"{error}; what to do: {error.advice}", stacklevel=3)
+
+
+# --- what came of it -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One measured run, computed from its raw samples whenever it is asked; shows itself in terminals and notebooks.
+
+    `run` is what the store keeps, `run.profile` the raw samples. Times are in seconds. What is unknown is None, and the
+    field with `_missing` says why.
+    """
+
+    run: Run
+
+    @property
+    def id(self) -> str:
+        return self.run.id
+
+    @property
+    def device(self) -> str:
+        return self.run.device
+
+    @property
+    def model(self) -> str:
+        """The name of the model's file."""
+        return self.run.profile.job.model.name
+
+    @property
+    def origin(self) -> str:
+        """Measured, emulated or simulated: where every number comes from."""
+        return self.run.profile.origin
+
+    @property
+    def median_s(self) -> float | None:
+        return self.latency.median_s if self.latency is not None else None
+
+    @property
+    def latency(self) -> Summary | None:
+        """The pass without operator profiling: median, its interval, percentiles, spread."""
+        return self._latency[0]
+
+    @property
+    def latency_missing(self) -> str | None:
+        return self._latency[1]
+
+    @cached_property
+    def _latency(self) -> tuple[Summary | None, str | None]:
+        try:
+            return summarise(self.run.profile), None
+        except MeasurementError as error:
+            return None, str(error)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        return judge(self.run.profile, self.latency)
+
+    @cached_property
+    def operators(self) -> tuple[OperatorRow, ...]:
+        """One row per kernel in execution order; empty where operators were not timed."""
+        return tuple(operator_rows(self.run))
+
+    @property
+    def operators_missing(self) -> str | None:
+        return self.run.profile.operators_missing
+
+    @cached_property
+    def operator_totals(self) -> OperatorTotals | None:
+        return operator_totals(self.run)
+
+    @property
+    def output_check(self) -> OutputCheck | None:
+        """The outputs against plain kernels of the same runtime on the host."""
+        return self.run.output_check
+
+    @property
+    def output_check_missing(self) -> str | None:
+        return self.run.output_check_missing
+
+    @property
+    def output_disagreements(self) -> tuple[str, ...]:
+        """Every output that is another answer and not another rounding, with the figure."""
+        return disagreements(self.run.output_check) if self.run.output_check is not None else ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the verdict, the device and the mapping want to be known."""
+        return (*self.verdict.notes, *self.run.profile.notes, *self.run.notes)
+
+    # --- elsewhere ---
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document of the run: docs/reference/run.md."""
+        return to_document(self.run)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row per kernel in execution order; columns say their units.
+
+        Raises:
+            UsageError: pandas is not installed.
+            MeasurementError: operators were not timed.
+        """
+        from edgeprof.reports.frame import operators_frame
+
+        return operators_frame(self.run)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the JSON document, complete or not at all. `edgeprof runs import` reads it too.
+
+        Raises:
+            EdgeprofError: the file cannot be written.
+        """
+        try:
+            write_whole(Path(path), write_documents([self.run]))
+        except OSError as error:
+            raise EdgeprofError(
+                f"{path}: cannot be written: {error.strerror}", "name a file in a folder that exists"
+            ) from error
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Profile:
+        """Read what `save` or `edgeprof profile --json` wrote.
+
+        Raises:
+            StoreError: it cannot be read, or is no document of a run.
+        """
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {error.strerror}", "check the path") from error
+        return cls(from_document(text, str(path)))
+
+    # --- shown ---
+
+    def __rich__(self) -> RenderableType:
+        from edgeprof.reports.text import render_run
+
+        return render_run(self.run)
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        page = io.StringIO()
+        Console(file=page, width=PAGE_WIDTH, no_color=True, highlight=False).print(self)
+        return page.getvalue()
+
+    def __repr__(self) -> str:
+        latency = duration(self.median_s) if self.median_s is not None else "no latency"
+        what = f"{self.id}: {self.model} on {self.device}, {latency}, {self.verdict.level}, {self.origin}"
+        return f"<edgeprof.Profile {plain(what)}>"
+
+    def _repr_html_(self) -> str:
+        from edgeprof.reports.html import html_fragment
+
+        return html_fragment(self.run)
