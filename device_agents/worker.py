@@ -36,7 +36,7 @@ def main() -> int:
     try:
         job = build(Job, order["job"], "$")
         measured = measure.latency_pass if order["pass"] == LATENCY else measure.operator_pass
-        send("pass", *measured(job, order["model_path"], machine_for(job), report))
+        send("pass", *measured(job, order["model_path"], order["input_paths"], machine_for(job), report))
     except RuntimeRefusal as refusal:
         send("refused", dataclasses.asdict(Refused(refusal.kind, str(refusal), refusal.advice, refusal.detail)))
     except MemoryError:

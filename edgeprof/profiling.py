@@ -15,7 +15,7 @@ from edgeprof.agent import Agent, Deadlines
 from edgeprof.errors import EdgeprofError, JobRefused, UsageError
 from edgeprof.fleet import Device
 from edgeprof.links import Link, open_link
-from edgeprof.models import ModelFile, board_to_simulate, map_operators, work
+from edgeprof.models import ModelFile, board_to_simulate, input_notes, map_operators, work
 from edgeprof.provision import python_for
 from edgeprof.run import Run, new_run_id
 
@@ -25,6 +25,8 @@ __all__ = ["OpenDevice", "Settings"]
 RUNTIMES_BY_FORMAT = {"onnx": ("onnxruntime",), "tflite": ("litert", "tflite")}
 # Refusals after which the next runtime may still do the job.
 TRY_NEXT = frozenset({"runtime-missing", "unsupported-model", "unsupported-operator"})
+# Refusals that a wrong shape may cause. Of a TFLite model also model-invalid: tensors are allocated before it runs.
+SHAPE_REFUSALS = frozenset({"bad-input", "crashed"})
 # ONNX Runtime drops profile events beyond a million and a small board holds them in memory: stay far below.
 MAX_KERNEL_EVENTS = 50_000
 FEWEST_OPERATOR_RUNS = 3
@@ -43,6 +45,10 @@ class Settings:
     operators: bool = False
     seed: int = 0
     deadline_s: float = 900.0
+
+    def with_batch(self, batch: int | None) -> Settings:
+        """The same with this batch."""
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, batch=batch))
 
 
 class OpenDevice:
@@ -138,9 +144,13 @@ class OpenDevice:
                 "runtime-missing",
             )
         job = self._job(runtime, model, settings)
-        agent.push(model.files if runtime != "simulated" else ())
+        values = [(item.file, data) for item, data in model.inputs.files]
+        agent.push([*model.files, *values] if runtime != "simulated" else ())
         begin = time.perf_counter()
-        profile = agent.profile(job, on_progress)
+        try:
+            profile = agent.profile(job, on_progress)
+        except JobRefused as refusal:
+            raise _with_assumptions(refusal, model) from refusal
         answered = time.perf_counter()
         if self.device.origin is not None and profile.origin == wire.MEASURED:
             profile = dataclasses.replace(profile, origin=self.device.origin)
@@ -152,7 +162,7 @@ class OpenDevice:
             edgeprof_version=__version__,
             profile=profile,
             operators=operators,
-            notes=notes,
+            notes=(*input_notes(model, runtime), *notes),
             stages_s={
                 "connect": self.connect_s,
                 **agent.stages_s,
@@ -167,20 +177,33 @@ class OpenDevice:
         job = wire.Job(
             model=model.ref(),
             runtime=runtime,
-            options=settings.options,
+            options=dataclasses.replace(settings.options, shapes=dict(model.inputs.given)),
             schedule=dataclasses.replace(settings.schedule, operator_runs=min(settings.schedule.operator_runs, most)),
             gate=settings.gate,
             operators=settings.operators,
             seed=settings.seed,
             deadline_s=settings.deadline_s,
+            inputs=tuple(item for item, _ in model.inputs.files),
         )
         if runtime != "simulated":
             return job
         return dataclasses.replace(
             job,
+            options=dataclasses.replace(job.options, shapes={}),  # the work was counted with them
+            inputs=(),
             board=board_to_simulate(self.device.board or ""),
             work=work(model.graph),
         )
+
+
+def _with_assumptions(refusal: JobRefused, model: ModelFile) -> JobRefused:
+    """A model that does not run may just not run with dimensions of 1: say that they were assumed, and what to type."""
+    kinds = SHAPE_REFUSALS if model.format == "onnx" else {*SHAPE_REFUSALS, "model-invalid"}
+    if not model.inputs.assumptions or refusal.kind not in kinds:
+        return refusal
+    message = f"{refusal}; it was run with sizes that nobody gave: " + "; ".join(model.inputs.assumptions)
+    advice = "give the options named above, with the sizes that this model is meant for in place of the ones"
+    return JobRefused(message, advice, refusal.kind, refusal.detail)
 
 
 def _with_notes(run: Run, refusals: list[EdgeprofError]) -> Run:

@@ -23,6 +23,7 @@ __all__ = [
     "OperatorRow",
     "OperatorTotals",
     "Summary",
+    "Throughput",
     "early_stopping_estimate",
     "median_error",
     "operator_rows",
@@ -30,6 +31,7 @@ __all__ = [
     "robust_spread",
     "student_t",
     "summarise",
+    "throughput",
     "usable_rounds",
 ]
 
@@ -251,6 +253,45 @@ def _student_probability(angle: float, degrees: int) -> float:
     return sine * total
 
 
+# --- throughput ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throughput:
+    """Inferences per second of all streams together: the geometric mean over rounds, and its interval at `confidence`.
+
+    The interval is missing below `MIN_ROUNDS` rounds: within a round there is but one wall time.
+    """
+
+    streams: int
+    inferences_per_s: float
+    low_per_s: float | None
+    high_per_s: float | None
+    confidence: float
+
+
+def throughput(profile: Profile, *, confidence: float = 0.95) -> Throughput | None:
+    """How many inferences a second were made in the rounds; None where their wall time was not recorded.
+
+    The interval is Student's, of the logarithms of the rounds' rates.
+    """
+    rates = [len(r.latencies_s) / r.wall_s for r in profile.rounds if r.wall_s is not None and r.wall_s > 0]
+    if not rates or len(rates) < len(profile.rounds):
+        return None
+    logs = np.log(np.asarray(rates))
+    margin = None
+    if len(rates) >= MIN_ROUNDS:
+        margin = student_t(confidence, len(rates) - 1) * float(logs.std(ddof=1)) / math.sqrt(len(rates))
+    middle = float(np.exp(logs.mean()))
+    return Throughput(
+        streams=profile.job.options.streams,
+        inferences_per_s=middle,
+        low_per_s=None if margin is None else middle * _exp(-margin),
+        high_per_s=None if margin is None else middle * _exp(margin),
+        confidence=confidence,
+    )
+
+
 # --- percentiles ---------------------------------------------------------------------------------------------------
 
 
@@ -382,6 +423,11 @@ def operator_totals(run: Run) -> OperatorTotals | None:
     rounds = usable_rounds(run.profile)
     unprofiled = float(np.median(np.concatenate(rounds))) if rounds else None
     remainder = _difference(profiled, total, len(rows))
+    if (streams := run.profile.job.options.streams) > 1:
+        # One stream alone against several at once would show what they cost each other, not what the profiler costs.
+        unprofiled = None
+        alone = f"operators were timed with one stream alone, the latency is that of {streams} at once"
+        note = alone if note is None else f"{note}; {alone}"
     unmapped = [row for row in rows if row.origin == "unmapped"]
     shares = [row.share for row in unmapped if row.share is not None]
     return OperatorTotals(

@@ -14,7 +14,16 @@ import msgspec
 
 from edgeprof.errors import MeasurementError, StoreError
 from edgeprof.run import REREAD, SCHEMA, Run, check_run, check_schema
-from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
+from edgeprof.statistics import (
+    OperatorRow,
+    OperatorTotals,
+    Summary,
+    Throughput,
+    operator_rows,
+    operator_totals,
+    summarise,
+    throughput,
+)
 from edgeprof.verdict import Verdict, judge, operator_notes
 
 __all__ = ["Document", "from_document", "json_schema", "read_documents", "to_document", "write_documents"]
@@ -62,6 +71,7 @@ class Document:
     verdict: Verdict
     latency: Summary | None
     latency_missing: str | None
+    throughput: Throughput | None
     memory: Memory
     operators: tuple[OperatorRow, ...]
     operators_missing: str | None
@@ -163,6 +173,7 @@ def _document(run: Run) -> Document:
         verdict=judge(profile, summary),
         latency=summary,
         latency_missing=missing,
+        throughput=throughput(profile),
         memory=Memory(before_bytes=profile.memory_before_bytes, peak_bytes=profile.memory_peak_bytes),
         operators=tuple(operator_rows(run)),
         operators_missing=profile.operators_missing,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain, repeat
 
 from device_agents import measure
@@ -30,6 +31,10 @@ def inference(clock: Clock, latencies_s: Iterator[float]) -> Callable[[], None]:
     return run
 
 
+def alone(clock: Clock, latencies_s: Iterator[float]) -> measure.TimedRuns:
+    return partial(measure.timed_runs, inference(clock, latencies_s), clock.now)
+
+
 def ignore(progress: Progress) -> None:
     pass
 
@@ -37,7 +42,7 @@ def ignore(progress: Progress) -> None:
 def test_a_round_of_a_slow_model_ends_after_the_minimum_of_runs() -> None:
     clock = Clock()
 
-    samples = measure.timed_runs(inference(clock, repeat(0.5)), clock.now, min_runs=20, min_s=1.0, max_s=30.0)
+    samples, _ = measure.timed_runs(inference(clock, repeat(0.5)), clock.now, min_runs=20, min_s=1.0, max_s=30.0)
 
     assert len(samples) == 20
 
@@ -45,7 +50,7 @@ def test_a_round_of_a_slow_model_ends_after_the_minimum_of_runs() -> None:
 def test_a_round_of_a_fast_model_ends_after_the_minimum_of_seconds() -> None:
     clock = Clock()
 
-    samples = measure.timed_runs(inference(clock, repeat(0.001)), clock.now, min_runs=20, min_s=1.0, max_s=30.0)
+    samples, _ = measure.timed_runs(inference(clock, repeat(0.001)), clock.now, min_runs=20, min_s=1.0, max_s=30.0)
 
     assert 999 <= len(samples) <= 1001
 
@@ -53,7 +58,7 @@ def test_a_round_of_a_fast_model_ends_after_the_minimum_of_seconds() -> None:
 def test_the_cap_ends_a_round_whatever_was_reached() -> None:
     clock = Clock()
 
-    samples = measure.timed_runs(inference(clock, repeat(8.0)), clock.now, min_runs=20, min_s=1.0, max_s=30.0)
+    samples, _ = measure.timed_runs(inference(clock, repeat(8.0)), clock.now, min_runs=20, min_s=1.0, max_s=30.0)
 
     assert len(samples) == 4
 
@@ -61,7 +66,7 @@ def test_the_cap_ends_a_round_whatever_was_reached() -> None:
 def test_every_sample_is_what_the_clock_said() -> None:
     clock = Clock()
 
-    samples = measure.timed_runs(inference(clock, iter([0.5, 0.25, 2.0])), clock.now, min_runs=3, min_s=0, max_s=9)
+    samples, _ = measure.timed_runs(inference(clock, iter([0.5, 0.25, 2.0])), clock.now, min_runs=3, min_s=0, max_s=9)
 
     assert samples == [0.5, 0.25, 2.0]
 
@@ -69,7 +74,7 @@ def test_every_sample_is_what_the_clock_said() -> None:
 def test_a_steady_model_is_warm_after_two_windows() -> None:
     clock = Clock()
 
-    samples, is_flat = measure.warm_up(inference(clock, repeat(0.1)), clock, Schedule(), ignore)
+    samples, is_flat = measure.warm_up(alone(clock, repeat(0.1)), clock, Schedule(), ignore)
 
     assert is_flat
     assert len(samples) == 2 * measure.WINDOW_RUNS
@@ -79,7 +84,7 @@ def test_a_model_that_speeds_up_is_warmed_until_it_does_not() -> None:
     clock = Clock()
     latencies = chain([0.4, 0.4, 0.4, 0.3, 0.3, 0.3, 0.2, 0.2, 0.2], repeat(0.1))
 
-    samples, is_flat = measure.warm_up(inference(clock, latencies), clock, Schedule(min_s=60.0), ignore)
+    samples, is_flat = measure.warm_up(alone(clock, latencies), clock, Schedule(min_s=60.0), ignore)
 
     assert is_flat
     assert [round(s, 6) for s in samples[-6:]] == [0.1] * 6
@@ -89,7 +94,7 @@ def test_a_model_that_never_settles_stops_warming_at_its_budget_and_says_so() ->
     clock = Clock()
     growing = (0.01 * 1.1**k for k in range(1000))
 
-    samples, is_flat = measure.warm_up(inference(clock, growing), clock, Schedule(), ignore)
+    samples, is_flat = measure.warm_up(alone(clock, growing), clock, Schedule(), ignore)
 
     assert not is_flat
     assert sum(samples) >= 1.0
@@ -105,7 +110,7 @@ def test_all_rounds_together_wait_no_longer_than_the_gates_timeout() -> None:
     clock = Busy()
     job = Job(ModelRef("m", "onnx", "0", ()), "none", gate=Gate(timeout_s=30.0), schedule=Schedule(rounds=4))
 
-    rounds = measure._rounds(inference(clock, repeat(0.1)), job, clock, ignore, 0.1)
+    rounds = measure._rounds(alone(clock, repeat(0.1)), job, clock, ignore, 0.1)
 
     assert [r.gate.passed for r in rounds] == [False] * 4
     assert 30 <= sum(r.gate.waited_s for r in rounds) < 32
