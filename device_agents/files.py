@@ -151,7 +151,7 @@ def _side_by_side(files: Sequence[FileRef]) -> Iterator[str]:
         for file in files:
             target = os.path.normpath(os.path.join(base, file.name))
             if not target.startswith(base + os.sep) or not _is_digest(file.sha256):
-                raise FileError("bad-request", f"{file.name!r} points outside the job's folder")
+                raise FileError("bad-request", f"{file.name!r} points outside the model's folder")
             source = os.path.join(models, file.sha256)
             if not _is_whole(source, file):
                 raise FileError("model-missing", f"{file.name} is not on the device")
