@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ def _model(
     nodes: list[onnx.NodeProto],
     inputs: list[onnx.ValueInfoProto],
     outputs: list[onnx.ValueInfoProto],
-    **constants: np.ndarray,
+    **constants: np.ndarray[Any, Any],
 ) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes, "made", inputs, outputs, [numpy_helper.from_array(value, name) for name, value in constants.items()]
@@ -66,7 +67,7 @@ def integer_matmul() -> onnx.ModelProto:
 def qlinear() -> onnx.ModelProto:
     """Operators that are quantised themselves (QLinear), the other form beside QDQ."""
     names = ["x", "xs", "xz", "w", "xs", "xz", "ys", "xz"]
-    constants = {
+    constants: dict[str, np.ndarray[Any, Any]] = {
         "xs": np.array(0.1, np.float32),
         "ys": np.array(1.0, np.float32),
         "xz": np.array(128, np.uint8),
