@@ -225,6 +225,8 @@ def impossible_options_are_refused(case: Case) -> None:
     wrong: tuple[dict[str, Any], ...] = (
         {"threads": 0},
         {"threads": -1},
+        {"streams": 0},
+        {"streams": 100_000},
         {"batch": 0},
         {"shapes": {"no such input": (1,)}},
         {"affinity": (4096,)},
