@@ -204,7 +204,10 @@ class OrtSession:
         import numpy
 
         declared = [(node, _dtype(node.type)) for node in self._session.get_inputs()]
-        shapes, notes = concrete_shapes([(node.name, _dims(node.shape)) for node, _ in declared], self._job.options)
+        given = self._job.options.shapes
+        # Unknown rank and no rank look alike here; the host has told them apart in the file.
+        dims = [(node.name, _dims(node.shape) or (None,) * len(given.get(node.name, ()))) for node, _ in declared]
+        shapes, notes = concrete_shapes(dims, self._job.options)
         self.notes += notes
         self.inputs = tuple(TensorInfo(node.name, dtype, shape) for (node, dtype), shape in zip(declared, shapes))
         require_supported(self.inputs)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from device_agents.runtimes import RuntimeRefusal
-from device_agents.runtimes.tensors import ITEM_BYTES, concrete_shapes, text
+from device_agents.runtimes.tensors import ITEM_BYTES, concrete_shapes, shape_option, text
 from device_agents.wire import FileRef, InputFile, RuntimeOptions
 from edgeprof.errors import InputError
 from edgeprof.models.arrays import UNNAMED, Array
@@ -74,7 +74,7 @@ def plan_inputs(
         shapes={item.name: shape for item, shape in zip(declared, concrete, strict=True)},
         given=given,
         files=tuple(_file(k, item, arrays[item.name]) for k, item in enumerate(declared) if item.name in arrays),
-        assumptions=tuple(assumptions),
+        assumptions=(*assumptions, *(_unknown_rank(item) for item in declared if _is_left_open(item, given))),
         notes=tuple(notes),
     )
 
@@ -86,6 +86,17 @@ def _with_rank(
     return [
         (item.name, (None,) * len(given.get(item.name, ())) if item.dims is None else item.dims) for item in declared
     ]
+
+
+def _is_left_open(item: DeclaredInput, given: Mapping[str, tuple[int, ...]]) -> bool:
+    return item.dims is None and item.dtype is not None and item.name not in given
+
+
+def _unknown_rank(item: DeclaredInput) -> str:
+    option = shape_option(item.name, (1, 3, 224, 224))
+    return (
+        f"input {item.name!r} has no shape in the file, not even a rank: it was taken for a scalar; to set it: {option}"
+    )
 
 
 # --- values --------------------------------------------------------------------------------------------------------

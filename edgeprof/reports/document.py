@@ -14,16 +14,8 @@ import msgspec
 
 from edgeprof.errors import MeasurementError, StoreError
 from edgeprof.run import REREAD, SCHEMA, Run, check_run, check_schema
-from edgeprof.statistics import (
-    OperatorRow,
-    OperatorTotals,
-    Summary,
-    Throughput,
-    operator_rows,
-    operator_totals,
-    summarise,
-    throughput,
-)
+from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
+from edgeprof.throughput import Throughput, throughput
 from edgeprof.verdict import Verdict, judge, operator_notes
 
 __all__ = ["Document", "from_document", "json_schema", "read_documents", "to_document", "write_documents"]

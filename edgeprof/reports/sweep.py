@@ -12,7 +12,8 @@ from rich.text import Text
 
 from edgeprof.reports.quantities import duration, interval, plain
 from edgeprof.run import Run
-from edgeprof.statistics import Summary, summarise, throughput
+from edgeprof.statistics import Summary, summarise
+from edgeprof.throughput import throughput
 from edgeprof.verdict import judge
 
 __all__ = ["SweepRow", "render_sweep", "sweep"]

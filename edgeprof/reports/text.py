@@ -18,16 +18,8 @@ from device_agents.wire import MEASURED, Profile, TensorInfo
 from edgeprof.errors import MeasurementError
 from edgeprof.reports.quantities import count, duration, interval, percent, plain, shape, size
 from edgeprof.run import Run
-from edgeprof.statistics import (
-    OperatorRow,
-    OperatorTotals,
-    Summary,
-    Throughput,
-    operator_rows,
-    operator_totals,
-    summarise,
-    throughput,
-)
+from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
+from edgeprof.throughput import Throughput, throughput
 from edgeprof.verdict import TRUSTED, Verdict, judge, operator_notes
 
 __all__ = ["render_run"]

@@ -125,6 +125,16 @@ def test_inputs_of_every_type_and_bodies_of_control_flow_are_profiled_by_operato
     assert any(operator["origin"] in ("node", "fused") for operator in document["operators"])
 
 
+def test_an_input_without_a_rank_in_the_file_takes_the_shape_that_is_given(
+    edgeprof: CommandLine, tmp_path: Path
+) -> None:
+    onnx.save(odd_inputs.unknown_rank(), tmp_path / "model.onnx")
+
+    document = profiled(edgeprof, "model.onnx", "--shape", "x=2,5")
+
+    assert document["raw"]["profile"]["inputs"][0]["shape"] == [2, 5]
+
+
 def test_a_model_in_qdq_form_is_profiled_by_operator(edgeprof: CommandLine, tmp_path: Path) -> None:
     onnx_maker.save(onnx_maker.quantized_convolution(), tmp_path / "model.onnx")
 

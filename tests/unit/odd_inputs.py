@@ -108,6 +108,11 @@ def scan() -> onnx.ModelProto:
     return _model([node], [_value("x", FLOAT, [4, 8])], [_value("y", FLOAT, [4, 8])], zero=np.zeros(8, np.float32))
 
 
+def unknown_rank() -> onnx.ModelProto:
+    node = helper.make_node("Relu", ["x"], ["y"], name="relu")
+    return _model([node], [_value("x", FLOAT, None)], [_value("y", FLOAT, None)])
+
+
 MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
     maker.__name__: maker for maker in (two_inputs, embedding, half, integer_matmul, qlinear, loop, scan)
 }

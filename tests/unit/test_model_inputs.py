@@ -155,3 +155,5 @@ def test_an_input_without_a_declared_rank_takes_the_one_that_is_given() -> None:
     anything = [DeclaredInput(name="x", dtype="float32", dims=None)]
 
     assert plan_inputs(anything, {"x": (2, 5)}).shapes == {"x": (2, 5)}
+    assert plan_inputs(anything, {"x": (2, 5)}).assumptions == ()
+    assert "not even a rank" in plan_inputs(anything).assumptions[0]

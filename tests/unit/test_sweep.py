@@ -13,7 +13,8 @@ from device_agents.wire import Profile
 from edgeprof.reports.sweep import render_sweep, sweep
 from edgeprof.reports.text import render_run
 from edgeprof.run import Run
-from edgeprof.statistics import operator_totals, throughput
+from edgeprof.statistics import operator_totals
+from edgeprof.throughput import throughput
 from edgeprof.verdict import judge
 from tests.unit import run_factory
 from tests.unit.profiles import latencies, make_profile, make_run
