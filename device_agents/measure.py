@@ -110,7 +110,7 @@ def _open_others(
                 "out-of-memory",
                 f"{available} bytes of memory are left after {1 + len(sessions)} of {job.options.streams} streams, "
                 f"and the last took {took}",
-                f"ask for fewer: --streams {len(sessions)}",
+                f"ask for fewer: --streams {1 + len(sessions)}",
             )
         before, _ = conditions.process_memory(machine)
         session = _open(stack, job, model_path, machine)

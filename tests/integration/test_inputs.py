@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,14 @@ import onnx
 import pytest
 
 from device_agents import inputs
+from device_agents.wire import FileRef, InputFile, Job
+from edgeprof.agent import Agent
+from edgeprof.errors import JobRefused
+from edgeprof.links.local import LocalLink
+from edgeprof.models import read_model
 from edgeprof.provision import own_environment
 from tests.integration.command_line import CommandLine
+from tests.integration.sshd import Sshd
 from tests.integration.test_bad_input import QUICK, assert_told
 from tests.unit import odd_inputs, onnx_maker
 
@@ -108,6 +115,38 @@ def test_values_lie_in_the_devices_cache_beside_the_models_and_nowhere_else(
     wanted = {document["model"]["digest"], hashlib.sha256(values.tobytes()).hexdigest()}
     assert {path.name for path in (cache / "models").iterdir()} == wanted
     assert list((cache / "jobs").iterdir()) == list((cache / "uploads").iterdir()) == []
+
+
+@pytest.mark.ssh
+def test_values_travel_over_ssh_once_and_are_used_again(edgeprof: CommandLine, tmp_path: Path, sshd: Sshd) -> None:
+    onnx.save(odd_inputs.half(), tmp_path / "model.onnx")
+    edgeprof.environment.update(sshd.client_environment())
+    assert edgeprof.run("devices", "add", "pi5", sshd.address, "--python", sys.executable).returncode == 0
+    values = np.ones((4, 8), np.float16)
+    path = save_inputs(tmp_path, x=values)
+
+    first = profiled(edgeprof, "model.onnx", "-d", "pi5", "--input", path)
+    kept = sshd.home / ".cache" / "edgeprof" / "models" / hashlib.sha256(values.tobytes()).hexdigest()
+    inode = kept.stat().st_ino
+    again = profiled(edgeprof, "model.onnx", "-d", "pi5", "--input", path)
+
+    assert first["raw"]["profile"]["input_digest"] == again["raw"]["profile"]["input_digest"] == digest(values)
+    assert kept.stat().st_ino == inode
+
+
+def test_values_that_are_not_on_the_device_or_point_elsewhere_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    onnx.save(odd_inputs.half(), tmp_path / "model.onnx")
+    model = read_model(tmp_path / "model.onnx")
+
+    with LocalLink() as link, Agent(link, sys.executable) as agent:
+        agent.push(model.files)
+        for name, says in (("0.raw", "0.raw is not on the device"), ("../0.raw", "points outside")):
+            given = InputFile("x", "float16", (4, 8), FileRef(name, "0" * 64, 64))
+            with pytest.raises(JobRefused, match=says):
+                agent.profile(Job(model=model.ref(), runtime="onnxruntime", inputs=(given,)))
 
 
 # --- every kind of model -------------------------------------------------------------------------------------------

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain, repeat
 
+import pytest
+
 from device_agents import measure
 from device_agents.machine import Machine
-from device_agents.wire import Gate, Job, ModelRef, Progress, Schedule
+from device_agents.runtimes import RuntimeRefusal
+from device_agents.wire import Gate, Job, ModelRef, Progress, RuntimeOptions, Schedule
 
 
 class Clock(Machine):
@@ -114,3 +118,46 @@ def test_all_rounds_together_wait_no_longer_than_the_gates_timeout() -> None:
 
     assert [r.gate.passed for r in rounds] == [False] * 4
     assert 30 <= sum(r.gate.waited_s for r in rounds) < 32
+
+
+class Filling(Clock):
+    """A machine whose memory fills up, by the same step with every session that is opened on it."""
+
+    n_sessions = 0
+
+    def read(self, path: str) -> str:
+        if path == "/proc/self/status":
+            return f"VmRSS: {10_000 + 400 * self.n_sessions} kB\nVmHWM: 20000 kB"
+        if path == "/proc/meminfo":
+            return f"MemTotal: 9000 kB\nMemAvailable: {1000 - 400 * self.n_sessions} kB"
+        raise FileNotFoundError(path)
+
+
+class Idle:
+    """A session that does nothing."""
+
+    def set_inputs(self, data: Sequence[bytes]) -> None:
+        pass
+
+    def run(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_streams_that_memory_does_not_hold_are_refused_with_how_many_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Filling()
+
+    def open_session(*_: object) -> Idle:
+        machine.n_sessions += 1
+        return Idle()
+
+    monkeypatch.setattr(measure, "open_session", open_session)
+    job = Job(ModelRef("m", "onnx", "0", ()), "none", RuntimeOptions(streams=8))
+
+    with ExitStack() as stack, pytest.raises(RuntimeRefusal, match="left after 3 of 8 streams") as caught:
+        measure._open_others(stack, job, "", (), machine)
+
+    assert caught.value.kind == "out-of-memory"
+    assert "--streams 3" in caught.value.advice
