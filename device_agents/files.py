@@ -1,4 +1,4 @@
-"""The agent's files on the device: models by content in a cache, uploads that are verified before they count.
+"""The agent's files on the device: models and inputs by content in one cache, uploads verified before they count.
 
 Everything lies below one folder that only its owner may read; see `cache_dir`.
 """
@@ -8,9 +8,9 @@ import os
 import shutil
 import tempfile
 import time
-from typing import Iterator, List, Sequence
+from typing import Iterator, List, Sequence, Tuple
 
-from device_agents.wire import FileRef, ModelRef
+from device_agents.wire import FileRef, InputFile, ModelRef
 
 CHUNK_BYTES = 1024 * 1024
 DAY_S = 24 * 3600.0
@@ -127,10 +127,28 @@ def staged(model: ModelRef) -> Iterator[str]:
     """
     if not model.files:
         raise FileError("bad-request", f"the job names no file of {model.name}")
+    with _side_by_side(model.files) as base:
+        yield os.path.normpath(os.path.join(base, model.files[0].name))
+
+
+@contextlib.contextmanager
+def staged_inputs(inputs: Sequence[InputFile]) -> Iterator[Tuple[str, ...]]:
+    """Where the values of each input lie, out of reach of whoever makes room in the cache.
+
+    Raises:
+        FileError: a file is not in the cache, or its name points outside the folder.
+    """
+    with _side_by_side([item.file for item in inputs]) as base:
+        yield tuple(os.path.normpath(os.path.join(base, item.file.name)) for item in inputs)
+
+
+@contextlib.contextmanager
+def _side_by_side(files: Sequence[FileRef]) -> Iterator[str]:
+    """A folder with these files under their names; removed afterwards."""
     models = folder("models")
     base = scratch_folder()
     try:
-        for file in model.files:
+        for file in files:
             target = os.path.normpath(os.path.join(base, file.name))
             if not target.startswith(base + os.sep) or not _is_digest(file.sha256):
                 raise FileError("bad-request", f"{file.name!r} points outside the model's folder")
@@ -140,7 +158,7 @@ def staged(model: ModelRef) -> Iterator[str]:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             _link(source, target)
             os.utime(source)
-        yield os.path.normpath(os.path.join(base, model.files[0].name))
+        yield base
     except OSError as error:
         raise FileError("no-write", f"{base}: {error.strerror}") from error
     finally:

@@ -1,4 +1,7 @@
-"""Make a model's inputs from a seed, the same bytes on every device, with the standard library alone."""
+"""A model's inputs: the user's own values, or made from a seed, the same bytes on every device.
+
+With the standard library alone.
+"""
 
 import array
 import hashlib
@@ -8,7 +11,8 @@ import struct
 import sys
 from typing import Sequence, Tuple
 
-from device_agents.wire import TensorInfo
+from device_agents.runtimes import RuntimeRefusal
+from device_agents.wire import InputFile, TensorInfo
 
 SIZES = {"float16": 2, "float32": 4, "float64": 8, "bool": 1}
 SIZES.update({f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)})
@@ -30,6 +34,35 @@ def make(tensors: Sequence[TensorInfo], seed: int) -> Tuple[bytes, ...]:
         KeyError: a dtype that has no such data (strings).
     """
     return tuple(_tensor(tensor, random.Random(f"{seed}/{k}")) for k, tensor in enumerate(tensors))
+
+
+def load(tensors: Sequence[TensorInfo], given: Sequence[InputFile], paths: Sequence[str]) -> Tuple[bytes, ...]:
+    """The user's own values for each tensor, matched by name; `paths[i]` holds those of `given[i]`.
+
+    Raises:
+        RuntimeRefusal: bad-input; there are none for a tensor, or they are of another type or shape.
+        OSError: a file cannot be read.
+    """
+    found = {item.name: (item, path) for item, path in zip(given, paths)}
+    data = []
+    for tensor in tensors:
+        if tensor.name not in found:
+            raise RuntimeRefusal(
+                "bad-input",
+                f"values came for {', '.join(found)}, but here the model also has an input {tensor.name!r}",
+                "try another runtime, or profile without values of your own",
+            )
+        item, path = found[tensor.name]
+        if (item.dtype, item.shape) != (tensor.dtype, tensor.shape):
+            raise RuntimeRefusal(
+                "bad-input",
+                f"input {tensor.name!r} takes {tensor.dtype} {list(tensor.shape)}, "
+                f"but the values are {item.dtype} {list(item.shape)}",
+                "give values of that type and shape",
+            )
+        with open(path, "rb") as file:
+            data.append(file.read())
+    return tuple(data)
 
 
 def _tensor(tensor: TensorInfo, source: random.Random) -> bytes:

@@ -4,15 +4,19 @@ outputs.
 Nothing is decided here but when a round may begin and end, by the rule in the job; what was seen is sent as it is.
 """
 
+import contextlib
 import dataclasses
+import functools
 import gc
+import math
 import statistics
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from device_agents import conditions, gate, inputs, outputs
 from device_agents.machine import Machine
 from device_agents.operator_batches import Batches, batch_runs
 from device_agents.runtimes import RuntimeRefusal, Session, open_session
+from device_agents.simultaneous import timed_together
 from device_agents.wire import Conditions, GateOutcome, Job, OperatorPass, Progress, Round, Schedule
 
 # Timed runs of a warm-up window: long enough that the clock's step does not matter, at least this many runs.
@@ -25,10 +29,14 @@ OPERATOR_GATE_S = 10.0
 Report = Callable[[Progress], None]
 # What a pass found, and how long its stages took.
 PassResult = Tuple[Dict[str, Any], Dict[str, float]]
+# Runs at least so many times (every stream) and seconds, or at most so many seconds: (latencies, seconds in all).
+TimedRuns = Callable[[int, float, float], Tuple[List[float], float]]
 
 
-def latency_pass(job: Job, model_path: str, machine: Machine, report: Report) -> PassResult:
+def latency_pass(job: Job, model_path: str, input_paths: Sequence[str], machine: Machine, report: Report) -> PassResult:
     """Measure without operator profiling; the result has the fields of `Profile` that only this pass can know.
+
+    `input_paths[i]` holds the values of `job.inputs[i]`.
 
     Raises:
         RuntimeRefusal: the runtime cannot do this job.
@@ -36,10 +44,10 @@ def latency_pass(job: Job, model_path: str, machine: Machine, report: Report) ->
     memory_before, _ = conditions.process_memory(machine)
     watch = Stopwatch(machine)
     report(Progress("load"))
-    session = open_session(job, model_path, machine, False)
-    watch.lap("open")
-    try:
-        data = _set_inputs(session, job.seed)
+    with contextlib.ExitStack() as open_sessions:
+        session = _open(open_sessions, job, model_path, machine)
+        watch.lap("open")
+        data = _set_inputs(session, job, input_paths)
         start = machine.now()
         session.run()
         first = machine.now() - start
@@ -47,9 +55,15 @@ def latency_pass(job: Job, model_path: str, machine: Machine, report: Report) ->
         session.run()
         again = session.read_outputs()
         watch.lap("first")
-        warmup, is_flat = warm_up(session.run, machine, job.schedule, report)
+        timed: TimedRuns = functools.partial(timed_runs, session.run, machine.now)
+        if job.options.streams > 1:
+            others = _open_others(open_sessions, job, model_path, data, machine)
+            timed = functools.partial(timed_together, [s.run for s in (session, *others)], machine.now)
+            session.in_force["streams"] = f"{job.options.streams}, each with a session and a thread of its own"
+            watch.lap("open streams")
+        warmup, is_flat = warm_up(timed, machine, job.schedule, report)
         watch.lap("warm-up")
-        rounds = _rounds(session.run, job, machine, report, warmup[-1])
+        rounds = _rounds(timed, job, machine, report, warmup[-1])
         watch.lap("rounds")
         _, memory_peak = conditions.process_memory(machine)
         body = {
@@ -75,8 +89,41 @@ def latency_pass(job: Job, model_path: str, machine: Machine, report: Report) ->
         if job.send_outputs:
             body["output_values"] = [dataclasses.asdict(v) for v in outputs.pack(session.outputs, found)]
         return body, watch.laps
-    finally:
-        session.close()
+
+
+def _open(stack: contextlib.ExitStack, job: Job, model_path: str, machine: Machine) -> Session:
+    session = open_session(job, model_path, machine, False)
+    stack.callback(session.close)
+    return session
+
+
+def _open_others(
+    stack: contextlib.ExitStack, job: Job, model_path: str, data: Sequence[bytes], machine: Machine
+) -> List[Session]:
+    """A session for every stream but the first, each run once.
+
+    Raises:
+        RuntimeRefusal: out-of-memory; there is no room for one more such as the last. Better than being killed.
+    """
+    sessions: List[Session] = []
+    took: Optional[int] = None
+    while len(sessions) < job.options.streams - 1:
+        available = conditions.read(machine).memory_available_bytes
+        if took is not None and available is not None and available < took:
+            raise RuntimeRefusal(
+                "out-of-memory",
+                f"{available} bytes of memory are left after {1 + len(sessions)} of {job.options.streams} streams, "
+                f"and the last took {took}",
+                f"ask for fewer: --streams {1 + len(sessions)}",
+            )
+        before, _ = conditions.process_memory(machine)
+        session = _open(stack, job, model_path, machine)
+        session.set_inputs(data)
+        session.run()
+        sessions.append(session)
+        now, _ = conditions.process_memory(machine)
+        took = now - before if now is not None and before is not None else None
+    return sessions
 
 
 class Stopwatch:
@@ -93,25 +140,27 @@ class Stopwatch:
         self._last = now
 
 
-def _set_inputs(session: Session, seed: int) -> Tuple[bytes, ...]:
+def _set_inputs(session: Session, job: Job, input_paths: Sequence[str]) -> Tuple[bytes, ...]:
+    """The user's own values where the job has them, else those of its seed."""
     try:
-        data = inputs.make(session.inputs, seed)
+        if job.inputs:
+            data = inputs.load(session.inputs, job.inputs, input_paths)
+        else:
+            data = inputs.make(session.inputs, job.seed)
     except KeyError as error:
         raise RuntimeRefusal("unsupported-model", f"inputs of type {error} cannot be made from a seed") from error
     session.set_inputs(data)
     return data
 
 
-def warm_up(
-    run: Callable[[], None], machine: Machine, schedule: Schedule, report: Report
-) -> Tuple[Tuple[float, ...], bool]:
+def warm_up(timed: TimedRuns, machine: Machine, schedule: Schedule, report: Report) -> Tuple[Tuple[float, ...], bool]:
     """Run until two neighbouring windows agree, or the budget is spent; (every latency, whether they agreed)."""
     report(Progress("warm-up"))
     samples: List[float] = []
     previous: Optional[float] = None
     start = machine.now()
     while True:
-        window = _window(run, machine)
+        window, _ = timed(WINDOW_RUNS, WINDOW_S, math.inf)
         samples += window
         middle = statistics.median(window)
         if previous is not None and abs(middle / previous - 1) <= schedule.warmup_tolerance:
@@ -122,22 +171,12 @@ def warm_up(
         previous = middle
 
 
-def _window(run: Callable[[], None], machine: Machine) -> List[float]:
-    samples: List[float] = []
-    start = machine.now()
-    while len(samples) < WINDOW_RUNS or machine.now() - start < WINDOW_S:
-        begin = machine.now()
-        run()
-        samples.append(machine.now() - begin)
-    return samples
-
-
 def _warmup_budget_s(schedule: Schedule, latency_s: float) -> float:
     one_round_s = min(schedule.max_s, max(schedule.min_s, schedule.min_runs * latency_s))
     return schedule.warmup_share * schedule.rounds * one_round_s
 
 
-def _rounds(run: Callable[[], None], job: Job, machine: Machine, report: Report, latency_s: float) -> Tuple[Round, ...]:
+def _rounds(timed: TimedRuns, job: Job, machine: Machine, report: Report, latency_s: float) -> Tuple[Round, ...]:
     """Every round, each behind the gate; all of them together wait no longer than the gate's timeout."""
     schedule = job.schedule
     one_round_s = min(schedule.max_s, max(schedule.min_s, schedule.min_runs * latency_s))
@@ -149,17 +188,20 @@ def _rounds(run: Callable[[], None], job: Job, machine: Machine, report: Report,
         patience_s = max(0.0, patience_s - opened.waited_s)
         report(Progress("rounds", k, schedule.rounds, (schedule.rounds - k) * one_round_s))
         before = conditions.read(machine)
-        for _ in range(WINDOW_RUNS):
-            run()  # untimed: waiting for the gate let caches and clocks fall
-        samples = timed_runs(run, machine.now, schedule.min_runs, schedule.min_s, schedule.max_s)
-        rounds.append(Round(tuple(samples), before, conditions.read(machine), opened))
+        timed(WINDOW_RUNS, 0.0, math.inf)  # not counted: waiting for the gate let caches and clocks fall
+        samples, wall_s = timed(schedule.min_runs, schedule.min_s, schedule.max_s)
+        after = conditions.read(machine)
+        rounds.append(Round(tuple(samples), before, after, opened, job.options.streams, wall_s))
     return tuple(rounds)
 
 
 def timed_runs(
     run: Callable[[], None], now: Callable[[], float], min_runs: int, min_s: float, max_s: float
-) -> List[float]:
-    """Latencies of at least `min_runs` runs and at least `min_s` seconds; at `max_s` it ends whatever was reached."""
+) -> Tuple[List[float], float]:
+    """Latencies of at least `min_runs` runs and at least `min_s` seconds, and how long they took in all.
+
+    At `max_s` it ends whatever was reached.
+    """
     samples: List[float] = []
     gc.collect()
     gc.disable()  # a collection inside a run would be charged to the model
@@ -172,13 +214,15 @@ def timed_runs(
             samples.append(end - begin)
             elapsed = end - start
             if elapsed >= max_s or (elapsed >= min_s and len(samples) >= min_runs):
-                return samples
+                return samples, elapsed
     finally:
         gc.enable()
 
 
-def operator_pass(job: Job, model_path: str, machine: Machine, report: Report) -> PassResult:
-    """Measure with operator profiling on, in batches; the result is an `OperatorPass` as plain data.
+def operator_pass(
+    job: Job, model_path: str, input_paths: Sequence[str], machine: Machine, report: Report
+) -> PassResult:
+    """Measure with operator profiling on, one stream alone, in batches; the result is an `OperatorPass` as plain data.
 
     Raises:
         RuntimeRefusal: this runtime cannot profile operators of this model.
@@ -194,7 +238,7 @@ def operator_pass(job: Job, model_path: str, machine: Machine, report: Report) -
         session = open_session(job, model_path, machine, True)
         watch.lap("open")
         try:
-            _set_inputs(session, job.seed)
+            _set_inputs(session, job, input_paths)
             known = session.piled_up_per_run if piled_up is None else piled_up
             n_warmup, n_runs = batch_runs(schedule, known, batches.n_left)
             for _ in range(n_warmup):
@@ -239,7 +283,7 @@ def operator_pass(job: Job, model_path: str, machine: Machine, report: Report) -
     return body, watch.laps
 
 
-def outputs_pass(job: Job, model_path: str, machine: Machine, report: Report) -> PassResult:
+def outputs_pass(job: Job, model_path: str, input_paths: Sequence[str], machine: Machine, report: Report) -> PassResult:
     """One inference from a fresh state; the result has the fields of `Outputs` that only this pass can know.
 
     Raises:
@@ -249,7 +293,7 @@ def outputs_pass(job: Job, model_path: str, machine: Machine, report: Report) ->
     watch = Stopwatch(machine)
     session = open_session(job, model_path, machine, False)
     try:
-        data = _set_inputs(session, job.seed)
+        data = _set_inputs(session, job, input_paths)
         session.run()
         found = session.read_outputs()
         body = {

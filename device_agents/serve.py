@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
-from typing import IO, Any, Dict, Optional
+from typing import IO, Any, Dict, Optional, Tuple
 
 from device_agents import conditions, files
 from device_agents.decoding import WireError
@@ -233,6 +233,7 @@ class Task:
         self._stack = contextlib.ExitStack()
         self._pass_stack = contextlib.ExitStack()
         self._model_path: Optional[str] = None
+        self._input_paths: Tuple[str, ...] = ()
         self._bodies: Dict[str, Dict[str, Any]] = {}
         self._stages_s: Dict[str, float] = {}
         self._worker: Optional[subprocess.Popen[bytes]] = None
@@ -244,6 +245,7 @@ class Task:
         self._pass_began = time.monotonic()
         if self._model_path is None:
             self._model_path = self._stage_model()
+            self._input_paths = self._stack.enter_context(files.staged_inputs(self.job.inputs))
         # Whatever the runtime writes to its temporary folder goes with it, however the worker ends.
         scratch = files.scratch_folder()
         self._pass_stack.callback(shutil.rmtree, scratch, ignore_errors=True)
@@ -263,7 +265,12 @@ class Task:
         self._pass_stack.callback(answers.close)
         self._pass_stack.callback(_close_quietly, orders)
         self.lines = LineBuffer(answers.fileno(), MAX_REPLY_BYTES)
-        order = {"job": dataclasses.asdict(self.job), "pass": name, "model_path": self._model_path}
+        order = {
+            "job": dataclasses.asdict(self.job),
+            "pass": name,
+            "model_path": self._model_path,
+            "input_paths": self._input_paths,
+        }
         with contextlib.suppress(BrokenPipeError):  # it died at once: its closed output will tell, with its last words
             orders.write(json.dumps(order).encode() + b"\n")
             orders.flush()

@@ -58,7 +58,8 @@ class RuntimeOptions:
 
     `optimization` is ONNX Runtime's graph level (all, extended, basic, none); `xnnpack` switches TFLite's delegate;
     `delegate` and `library` are paths on the device; `affinity` lists CPU numbers; `shapes` sets dynamic inputs;
-    `batch` replaces the first dimension of every input whose first dimension is dynamic.
+    `batch` replaces the first dimension of every input whose first dimension is dynamic; `streams` is the number of
+    inferences that run at once, each in a session of its own with `threads` threads.
     """
 
     threads: int = 1
@@ -72,14 +73,28 @@ class RuntimeOptions:
     affinity: Tuple[int, ...] = ()
     batch: Optional[int] = None
     shapes: Dict[str, Tuple[int, ...]] = field(default_factory=dict)
+    streams: int = 1
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """The user's own values of one input: raw little-endian data in C order, as a file that travels by content.
+
+    The model's input of this name takes exactly this type and shape.
+    """
+
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+    file: FileRef
 
 
 @dataclass(frozen=True)
 class Schedule:
     """When a round may begin and end.
 
-    A round ends after `min_runs` AND `min_s`, or at `max_s` whatever was reached. Warm-up takes at least
-    `warmup_min_runs`, then goes on until two neighbouring windows of runs agree within `warmup_tolerance`, and
+    A round ends after `min_runs` (of every stream) AND `min_s`, or at `max_s` whatever was reached. Warm-up takes at
+    least `warmup_min_runs`, then goes on until two neighbouring windows of runs agree within `warmup_tolerance`, and
     spends at most `warmup_share` of the time the rounds will take. The operator pass takes `operator_runs`, or
     fewer when `operator_max_s` is over. Where a runtime keeps all events of a session in memory, it takes them in
     batches, a session each, of at most `operator_batch_events` (but at least one run of warm-up and one recorded).
@@ -149,8 +164,9 @@ class Board:
 
 @dataclass(frozen=True)
 class Job:
-    """One model, one runtime, one configuration. `seed` makes the inputs (and a simulated board's noise).
+    """One model, one runtime, one configuration.
 
+    `seed` makes the inputs (and a simulated board's noise), unless `inputs` has the values of every one of them.
     `send_outputs` asks for the values of the first inference, which the host compares with its own.
     """
 
@@ -165,6 +181,7 @@ class Job:
     board: Optional[Board] = None
     work: Tuple[Work, ...] = ()
     send_outputs: bool = False
+    inputs: Tuple[InputFile, ...] = ()
 
 
 # --- what the device is --------------------------------------------------------------------------------------------
@@ -266,12 +283,18 @@ class GateOutcome:
 
 @dataclass(frozen=True)
 class Round:
-    """Raw latencies of one round, between two looks at the device."""
+    """Raw latencies of one round, between two looks at the device.
+
+    With several `streams` they are those of all of them, in the order in which the runs ended. `wall_s` is the time
+    from the start of the first run to the end of the last; None in documents that lack it.
+    """
 
     latencies_s: Tuple[float, ...]
     before: Conditions
     after: Conditions
     gate: GateOutcome
+    streams: int = 1
+    wall_s: Optional[float] = None
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ def main() -> int:
 
     try:
         job = build(Job, order["job"], "$")
-        send("pass", *PASSES[order["pass"]](job, order["model_path"], machine_for(job), report))
+        arguments = job, order["model_path"], order["input_paths"], machine_for(job), report
+        send("pass", *PASSES[order["pass"]](*arguments))
     except RuntimeRefusal as refusal:
         send("refused", dataclasses.asdict(Refused(refusal.kind, str(refusal), refusal.advice, refusal.detail)))
     except MemoryError:

@@ -240,8 +240,10 @@ class Agent:
         answer: wire.FilesMissing = self._ask("missing", wire.FilesWanted(tuple(files)), "missing")
         return answer
 
-    def push(self, files: Sequence[tuple[wire.FileRef, Path]]) -> int:
-        """Bring model files to the device, each verified there; returns the bytes that had to travel.
+    def push(self, files: Sequence[tuple[wire.FileRef, Path | bytes]]) -> int:
+        """Bring files of a model and of its inputs to the device, each verified there; returns the bytes sent.
+
+        All that a job needs in one call: what is asked for together is not removed to make room for the rest.
 
         Raises:
             NoSpace: they do not fit.
@@ -284,7 +286,8 @@ class Agent:
             AgentLost: no sign of life for longer than the deadline allows.
         """
         within_s = job.deadline_s + self._deadlines.answer_s
-        with self._patience(sum(file.size_bytes for file in job.model.files)):
+        files = [*job.model.files, *(item.file for item in job.inputs)]
+        with self._patience(sum(file.size_bytes for file in files)):
             profile: wire.Profile = self._ask("profile", job, "profile", within_s, on_progress)
         return profile
 

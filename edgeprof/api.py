@@ -19,11 +19,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from device_agents import wire
 from edgeprof.errors import EdgeprofError, MeasurementError, StoreError, UsageError
 from edgeprof.files import write_whole
 from edgeprof.fleet import Device, Fleet
-from edgeprof.models import ModelFile, read_model
+from edgeprof.models import ModelFile, read_arrays, read_model
+from edgeprof.models.arrays import UNNAMED, Array
 from edgeprof.models.in_memory import is_onnx_model, is_torch_module, save_onnx_model, save_torch_module
 from edgeprof.outputs import disagreements
 from edgeprof.places import fleet_file, store_file
@@ -51,6 +54,7 @@ def profile(
     device: str | Device | None = None,
     *,
     inputs: Any = None,
+    streams: int = 1,
     runtime: str | None = None,
     operators: bool = True,
     operator_runs: int = 30,
@@ -78,8 +82,10 @@ def profile(
 ) -> Profile:
     """Measure a model on a device: its latency with a verdict, and its operators in the words of the model.
 
-    `model` is a file (ONNX or TFLite), an onnx.ModelProto, or a torch.nn.Module, which is exported in eval mode;
-    `inputs` is what the module's forward takes: a tensor, several in a tuple, or a mapping of names to tensors.
+    `model` is a file (ONNX or TFLite), an onnx.ModelProto, or a torch.nn.Module, which is exported in eval mode.
+    `inputs` are the values to run with instead of seeded ones: an array for the only input, a mapping of names to
+    arrays, or the path of an .npz or .npy file. A torch module needs them, to be exported: what its forward takes, a
+    tensor, several in a tuple, or a mapping of names to tensors.
     `device` is a name in fleet.toml, an address such as "ssh://pi@host", a Device, or None for this machine.
     `store` says where the run is kept: True is the user's store, None or False nowhere, else a path or a URL.
     `on_progress` is called with the stage of the job and how far it is.
@@ -101,6 +107,7 @@ def profile(
             library=library,
             affinity=tuple(affinity),
             batch=None if batch is None else _at_least("batch", batch, 1),
+            streams=_at_least("streams", streams, 1),
             shapes={name: _shape(name, dims) for name, dims in (shapes or {}).items()},
         ),
         schedule=wire.Schedule(
@@ -179,21 +186,38 @@ def _model_file(model: Any, inputs: Any, settings: Settings) -> Iterator[tuple[M
     """The model as a file, with notes on how it became one; a private copy is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="edgeprof-model-") as folder:
         notes: tuple[str, ...] = ()
+        values: dict[str, Array] | None = None
         if is_torch_module(model):
-            path, notes = save_torch_module(model, inputs, Path(folder))
-        elif inputs is not None:
-            raise UsageError(
-                "inputs are for torch modules, which need them to be exported", "leave them out, or use seed"
-            )
-        elif is_onnx_model(model):
-            path = save_onnx_model(model, Path(folder))
-        elif isinstance(model, (str, PathLike)):
-            path = Path(model)
+            path, exported, notes = save_torch_module(model, inputs, Path(folder))
+            values = exported or None
         else:
+            values = _values(inputs)
+            if is_onnx_model(model):
+                path = save_onnx_model(model, Path(folder))
+            elif isinstance(model, (str, PathLike)):
+                path = Path(model)
+            else:
+                raise UsageError(
+                    f"a {type(model).__name__} is no model", "give a file, an onnx.ModelProto or a torch.nn.Module"
+                )
+        options = settings.options
+        yield read_model(path, shapes=options.shapes, batch=options.batch, values=values), notes
+
+
+def _values(inputs: Any) -> dict[str, Array] | None:
+    """Arrays by the name of their input; the only one may be without a name."""
+    if inputs is None:
+        return None
+    if isinstance(inputs, (str, PathLike)):
+        return read_arrays(Path(inputs))
+    named = inputs if isinstance(inputs, Mapping) else {UNNAMED: inputs}
+    arrays = {str(name): np.asarray(value) for name, value in named.items()}
+    for name, array in arrays.items():
+        if array.dtype == object:
             raise UsageError(
-                f"a {type(model).__name__} is no model", "give a file, an onnx.ModelProto or a torch.nn.Module"
+                f"the values of input {name!r} are no array of numbers", "give a numpy array, as in inputs={'x': array}"
             )
-        yield read_model(path, shapes=settings.options.shapes, batch=settings.options.batch), notes
+    return arrays
 
 
 def _keep(run: Run, store: Store) -> None:

@@ -4,6 +4,7 @@ EdgeprofError
 ├── UsageError                  the request itself makes no sense            exit code 2
 ├── FleetError                  fleet.toml, unknown device
 ├── ModelError                  the model file cannot be read or used
+├── InputError                  values for the model's inputs cannot be read, or do not fit
 ├── LinkError                   a device cannot be reached
 │   ├── UnknownHostKey          its key was never seen: `edgeprof devices trust`
 │   ├── ChangedHostKey          its key is not the one that was trusted
@@ -42,6 +43,10 @@ class FleetError(EdgeprofError):
 
 class ModelError(EdgeprofError):
     """The model file cannot be read or used."""
+
+
+class InputError(EdgeprofError):
+    """Values for a model's inputs cannot be read, or do not fit the model."""
 
 
 class LinkError(EdgeprofError):

@@ -16,7 +16,7 @@ from edgeprof.agent import Agent, Deadlines
 from edgeprof.errors import EdgeprofError, JobRefused, UsageError
 from edgeprof.fleet import Device
 from edgeprof.links import Link, open_link
-from edgeprof.models import ModelFile, board_to_simulate, map_operators, with_groups, work
+from edgeprof.models import ModelFile, board_to_simulate, input_notes, map_operators, with_groups, work
 from edgeprof.provision import python_for
 from edgeprof.reference import check_outputs
 from edgeprof.run import OutputCheck, Run, new_run_id
@@ -27,6 +27,8 @@ __all__ = ["OpenDevice", "Settings"]
 RUNTIMES_BY_FORMAT = {"onnx": ("onnxruntime",), "tflite": ("litert", "tflite")}
 # Refusals after which the next runtime may still do the job.
 TRY_NEXT = frozenset({"runtime-missing", "unsupported-model", "unsupported-operator"})
+# Refusals that a wrong shape may cause. Of a TFLite model also model-invalid: tensors are allocated before it runs.
+SHAPE_REFUSALS = frozenset({"bad-input", "crashed"})
 
 OnProgress = Callable[[wire.Progress], None]
 
@@ -43,6 +45,10 @@ class Settings:
     seed: int = 0
     deadline_s: float = 900.0
     check_outputs: bool = True
+
+    def with_batch(self, batch: int | None) -> Settings:
+        """The same with this batch."""
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, batch=batch))
 
 
 class OpenDevice:
@@ -139,9 +145,12 @@ class OpenDevice:
                 "runtime-missing",
             )
         job = self._job(runtime, model, settings)
-        agent.push(model.files if runtime != "simulated" else ())
+        agent.push(model.to_send() if runtime != "simulated" else ())
         begin = time.perf_counter()
-        profile = agent.profile(job, on_progress)
+        try:
+            profile = agent.profile(job, on_progress)
+        except JobRefused as refusal:
+            raise _with_assumptions(refusal, model) from refusal
         answered = time.perf_counter()
         if self.device.origin is not None and profile.origin == wire.MEASURED:
             profile = dataclasses.replace(profile, origin=self.device.origin)
@@ -162,7 +171,7 @@ class OpenDevice:
             edgeprof_version=__version__,
             profile=dataclasses.replace(profile, output_values=()),
             operators=operators,
-            notes=notes,
+            notes=(*input_notes(model, runtime), *notes),
             stages_s={**stages_s, "check outputs": time.perf_counter() - mapped},
             output_check=check,
             output_check_missing=check_missing,
@@ -179,7 +188,7 @@ class OpenDevice:
         if on_progress is not None:
             on_progress(wire.Progress("outputs"))
         try:
-            return check_outputs(self._reference().agent(profile.job.runtime), model.files, profile), None
+            return check_outputs(self._reference().agent(profile.job.runtime), model.to_send(), profile), None
         except EdgeprofError as error:
             return None, str(error)
 
@@ -196,21 +205,34 @@ class OpenDevice:
         job = wire.Job(
             model=model.ref(),
             runtime=runtime,
-            options=settings.options,
+            options=dataclasses.replace(settings.options, shapes=dict(model.inputs.given)),
             schedule=settings.schedule,
             gate=settings.gate,
             operators=settings.operators,
             seed=settings.seed,
             deadline_s=settings.deadline_s,
             send_outputs=settings.check_outputs and runtime != "simulated",
+            inputs=tuple(item for item, _ in model.inputs.files),
         )
         if runtime != "simulated":
             return job
         return dataclasses.replace(
             job,
+            options=dataclasses.replace(job.options, shapes={}),  # the work was counted with them
+            inputs=(),
             board=board_to_simulate(self.device.board or ""),
             work=work(model.graph),
         )
+
+
+def _with_assumptions(refusal: JobRefused, model: ModelFile) -> JobRefused:
+    """A model that does not run may just not run with dimensions of 1: say that they were assumed, and what to type."""
+    kinds = SHAPE_REFUSALS if model.format == "onnx" else {*SHAPE_REFUSALS, "model-invalid"}
+    if not model.inputs.assumptions or refusal.kind not in kinds:
+        return refusal
+    message = f"{refusal}; it was run with sizes that nobody gave: " + "; ".join(model.inputs.assumptions)
+    advice = "give the options named above, with the sizes that this model is meant for in place of the ones"
+    return JobRefused(message, advice, refusal.kind, refusal.detail)
 
 
 def _with_notes(run: Run, refusals: list[EdgeprofError]) -> Run:

@@ -33,7 +33,9 @@ def reference_job(job: wire.Job) -> wire.Job:
     return dataclasses.replace(job, options=plain, operators=False, deadline_s=DEADLINE_S)
 
 
-def check_outputs(agent: Agent, files: Sequence[tuple[wire.FileRef, Path]], profile: wire.Profile) -> OutputCheck:
+def check_outputs(
+    agent: Agent, files: Sequence[tuple[wire.FileRef, Path | bytes]], profile: wire.Profile
+) -> OutputCheck:
     """Compare what the device computed first with what `agent`, on this machine, computes from the same inputs.
 
     Raises:

@@ -386,6 +386,11 @@ def operator_totals(run: Run) -> OperatorTotals | None:
     rounds = usable_rounds(run.profile)
     unprofiled = float(np.median(np.concatenate(rounds))) if rounds else None
     remainder = _difference(profiled, total, len(rows))
+    if (streams := run.profile.job.options.streams) > 1:
+        # One stream alone against several at once would show what they cost each other, not what the profiler costs.
+        unprofiled = None
+        alone = f"operators were timed with one stream alone, the latency is that of {streams} at once"
+        note = alone if note is None else f"{note}; {alone}"
     unmapped = [row for row in rows if row.origin == "unmapped"]
     shares = [row.share for row in unmapped if row.share is not None]
     return OperatorTotals(

@@ -123,8 +123,9 @@ def _clock_faults(profile: Profile) -> Iterator[Reason]:
         return
     for k, r in enumerate(profile.rounds, 1):
         lasted, total = r.after.at_s - r.before.at_s, sum(r.latencies_s)
-        if total > lasted * CLOCK_SLACK:
-            what = f"the samples of round {k} add up to {total:.4g} s, but the round took {lasted:.4g} s"
+        if total > lasted * r.streams * CLOCK_SLACK:
+            at_once = f", with {r.streams} runs at once" if r.streams > 1 else ""
+            what = f"the samples of round {k} add up to {total:.4g} s, but the round took {lasted:.4g} s{at_once}"
             yield Reason(level=INVALID, what=what, do=do)
 
 
@@ -281,7 +282,7 @@ def _disturbed(profile: Profile) -> Iterator[Reason]:
 
 def _cut_short(profile: Profile) -> Iterator[Reason]:
     schedule = profile.job.schedule
-    short = [len(r.latencies_s) for r in profile.rounds if len(r.latencies_s) < schedule.min_runs]
+    short = [n for r in profile.rounds if (n := len(r.latencies_s) // r.streams) < schedule.min_runs]
     if short:
         yield Reason(
             level=NOISY,
@@ -390,7 +391,9 @@ def _notes(profile: Profile) -> Iterator[str]:
         # a model was made for (a logarithm of a negative number): this alone does not make a time wrong.
         yield (
             "some outputs are NaN or infinite for the seeded inputs: the model may take shortcuts there; "
-            "check it with inputs of your own"
+            "check it with inputs of your own (--input)"
+            if not profile.job.inputs
+            else "some outputs are NaN or infinite for the inputs that were given"
         )
     if not profile.outputs_repeat:
         yield "equal inputs gave different outputs: the model keeps state or draws random numbers"

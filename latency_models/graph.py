@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from latency_models.work import Shape, count_macs, count_moved, element_count
 
-__all__ = ["Graph", "GraphError", "Operator", "Shape", "ShapeError", "Tensor", "size_of"]
+__all__ = ["DeclaredInput", "Graph", "GraphError", "Operator", "Shape", "ShapeError", "Tensor", "size_of"]
 
 # Width of an element in bits, under numpy's names where numpy has one. Strings, resources and variants have none.
 BITS: Mapping[str, int] = {
@@ -69,6 +69,18 @@ class Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeclaredInput:
+    """An input as the file declares it: `dims` has sizes, symbols, and None for what is open; None: not even the rank.
+
+    `dtype` is None for what is no tensor.
+    """
+
+    name: str
+    dtype: str | None
+    dims: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Operator:
     """One node. `index` is its position in its own graph of the file: the main one, or number `subgraph`.
 
@@ -103,8 +115,8 @@ class Operator:
 class Graph:
     """All operators of a model in the order of the file, bodies right after the operator that owns them.
 
-    `version` is the operator set of ONNX's own domain, or the schema version of a TFLite file; `opsets` has every
-    domain. `notes` says in words what could not be found out.
+    `declared` has the inputs before any shape was set. `version` is the operator set of ONNX's own domain, or the
+    schema version of a TFLite file; `opsets` has every domain. `notes` says in words what could not be found out.
     """
 
     format: str
@@ -114,6 +126,7 @@ class Graph:
     tensors: Mapping[str, Tensor]
     operators: tuple[Operator, ...]
     version: int
+    declared: tuple[DeclaredInput, ...] = ()
     opsets: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

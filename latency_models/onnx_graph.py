@@ -11,9 +11,19 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto
 
-from latency_models.graph import Graph, GraphError, Operator, Shape, ShapeError, Tensor, size_of, with_work
+from latency_models.graph import (
+    DeclaredInput,
+    Graph,
+    GraphError,
+    Operator,
+    Shape,
+    ShapeError,
+    Tensor,
+    size_of,
+    with_work,
+)
 
-__all__ = ["external_files", "load", "of_model", "parse", "read"]
+__all__ = ["declared_inputs", "external_files", "load", "of_model", "parse", "read"]
 
 # Shape inference reads the values of shapes, axes, pads; nothing with more elements than this can be one of them.
 MAX_SHAPE_VALUES = 1024
@@ -97,6 +107,26 @@ def external_files(model: ModelProto) -> dict[str, str]:
     return found
 
 
+def declared_inputs(model: ModelProto) -> tuple[DeclaredInput, ...]:
+    """The inputs of a parsed model as its file declares them. Sizes below 1 count as open, as they do at run time."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return tuple(
+        DeclaredInput(
+            name=value.name,
+            dtype=_dtype(value.type.tensor_type.elem_type) if value.type.HasField("tensor_type") else None,
+            dims=_declared_dims(value.type.tensor_type),
+        )
+        for value in model.graph.input
+        if value.name not in weights
+    )
+
+
+def _declared_dims(tensor: TypeProto.Tensor) -> tuple[int | str | None, ...] | None:
+    if not tensor.HasField("shape"):
+        return None
+    return tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in tensor.shape.dim)
+
+
 def of_model(
     model: ModelProto,
     name: str,
@@ -127,7 +157,7 @@ def _read(
     default_dim: int | None,
     infer: bool,
 ) -> Graph:
-    reader = _Reader()
+    reader = _Reader(declared=declared_inputs(model))
     reader.remember_constants(model.graph, "")
     _drop_weights(model.graph)
     _open_negative_dims(model.graph)
@@ -278,6 +308,7 @@ def _scopes(node: NodeProto) -> tuple[str, ...]:
 class _Reader:
     """Collects tensors and operators while walking through the graph and its bodies."""
 
+    declared: tuple[DeclaredInput, ...] = ()
     tensors: dict[str, Tensor] = field(default_factory=dict)
     operators: list[Operator] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
@@ -389,6 +420,7 @@ class _Reader:
             tensors=self.tensors,
             operators=tuple(with_work("onnx", operator, self.tensors) for operator in self.operators),
             version=opsets.get("", 0),
+            declared=self.declared,
             opsets=opsets,
             notes=tuple(self.notes),
         )

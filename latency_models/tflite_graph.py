@@ -11,9 +11,9 @@ from typing import Any
 
 import tflite
 
-from latency_models.graph import Graph, GraphError, Operator, ShapeError, Tensor, size_of, with_work
+from latency_models.graph import DeclaredInput, Graph, GraphError, Operator, ShapeError, Tensor, size_of, with_work
 
-__all__ = ["IDENTIFIER", "read"]
+__all__ = ["IDENTIFIER", "read", "with_input_shapes"]
 
 # File identifier of the flatbuffer, bytes 4 to 7 (tensorflow/compiler/mlir/lite/schema/schema.fbs).
 IDENTIFIER = b"TFL3"
@@ -59,14 +59,19 @@ def read(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, batch:
             f"{path.name} is damaged or cut off: its {len(data)} bytes point to places outside of them"
         ) from error
     wanted = {name: (batch, *dims[1:]) for name, dims in reader.dynamic_batches.items() if batch is not None}
-    return _resized(graph, {**wanted, **(shapes or {})})
+    return with_input_shapes(graph, {**wanted, **(shapes or {})})
 
 
 def _names(enum: type) -> dict[int, str]:
     return {value: name for name, value in vars(enum).items() if isinstance(value, int)}
 
 
-def _resized(graph: Graph, shapes: dict[str, tuple[int, ...]]) -> Graph:
+def with_input_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+    """The graph with its inputs resized; the shapes behind those that change become unknown: nothing is inferred.
+
+    Raises:
+        ShapeError: a name is not an input, or a shape has another rank.
+    """
     changed = {}
     for name, shape in shapes.items():
         if name not in graph.inputs:
@@ -116,6 +121,7 @@ class _Reader:
             tensor = main.Tensors(main.Inputs(i))
             if tensor.ShapeSignatureLength() and tensor.ShapeSignature(0) == -1:
                 self.dynamic_batches[tensor_names[main.Inputs(i)]] = self._shape(tensor)
+        declared = [(tensor_names[main.Inputs(i)], main.Tensors(main.Inputs(i))) for i in range(main.InputsLength())]
         version = int(self.model.Version())
         return Graph(
             format="tflite",
@@ -125,6 +131,10 @@ class _Reader:
             tensors=self.tensors,
             operators=tuple(with_work("tflite", operator, self.tensors) for operator in self.operators),
             version=version,
+            declared=tuple(
+                DeclaredInput(name=name, dtype=self.tensors[name].dtype, dims=self._declared_dims(tensor))
+                for name, tensor in declared
+            ),
             opsets={"": version},
         )
 
@@ -186,6 +196,12 @@ class _Reader:
 
     def _shape(self, tensor: Any) -> tuple[int, ...]:
         return tuple(int(tensor.Shape(i)) for i in range(self._bounded(tensor.ShapeLength())))
+
+    def _declared_dims(self, tensor: Any) -> tuple[int | None, ...]:
+        """With None for open dimensions; old files have no signature, and only the shape."""
+        n = self._bounded(tensor.ShapeSignatureLength())
+        dims = [int(tensor.ShapeSignature(i)) for i in range(n)] or self._shape(tensor)
+        return tuple(dim if dim > 0 else None for dim in dims)
 
     def _stored_bytes(self, buffer: int) -> int:
         """Size of a buffer in the file; buffer 0 is empty by definition. Files over 2 GB keep it after the tables."""

@@ -38,7 +38,7 @@ def open_session(job: Job, model_path: str, machine: Machine, profiled: bool) ->
     Raises:
         RuntimeRefusal: the options, the model or the device do not allow it.
     """
-    require_options(job.options, NAME, ("optimization", "provider", "provider_options"))
+    require_options(job.options, NAME, ("optimization", "provider", "provider_options", "streams"))
     require_threads(job.options)
     require_file(model_path, job.model.name, "model-invalid")
     start = machine.now()
@@ -128,6 +128,9 @@ class OrtSession:
         made.graph_optimization_level = getattr(self._ort.GraphOptimizationLevel, LEVELS[options.optimization])
         # Ignored by versions that do not have it.
         made.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        if options.streams > 1:
+            # A thread that spins for its own session takes the CPU from the others.
+            made.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if options.affinity and options.threads > 1:
             made.add_session_config_entry("session.intra_op_thread_affinities", worker_affinities(options))
         if self._folder is not None:
@@ -179,7 +182,7 @@ class OrtSession:
             "providers": ", ".join(used),
             "threads": str(options.threads),
             "optimization": options.optimization,
-            "spinning": "yes" if options.threads > 1 else "no worker threads",
+            "spinning": _spinning(options),
             "affinity": affinity_text(options.affinity),
             "load_and_initialise": "one call",
         }
@@ -208,7 +211,10 @@ class OrtSession:
         import numpy
 
         declared = [(node, _dtype(node.type)) for node in self._session.get_inputs()]
-        shapes, notes = concrete_shapes([(node.name, _dims(node.shape)) for node, _ in declared], self._job.options)
+        given = self._job.options.shapes
+        # Unknown rank and no rank look alike here; the host has told them apart in the file.
+        dims = [(node.name, _dims(node.shape) or (None,) * len(given.get(node.name, ()))) for node, _ in declared]
+        shapes, notes = concrete_shapes(dims, self._job.options)
         self.notes += notes
         self.inputs = tuple(TensorInfo(node.name, dtype, shape) for (node, dtype), shape in zip(declared, shapes))
         require_supported(self.inputs)
@@ -314,9 +320,15 @@ class OrtSession:
         self._pinned.release()
 
 
+def _spinning(options: RuntimeOptions) -> str:
+    if options.threads == 1:
+        return "no worker threads"
+    return "yes" if options.streams == 1 else "no: it would disturb the other streams"
+
+
 def is_one_to_one(options: RuntimeOptions) -> bool:
-    """Exactly one CPU for each of several threads: each thread stays on its own."""
-    return options.threads > 1 and len(options.affinity) == options.threads
+    """Exactly one CPU for each of several threads: each thread stays on its own. Several streams share them."""
+    return options.streams == 1 and options.threads > 1 and len(options.affinity) == options.threads
 
 
 def worker_affinities(options: RuntimeOptions) -> str:

@@ -8,7 +8,16 @@ from device_agents.wire import RuntimeOptions
 
 THREADS_PER_CPU = 8
 # Options that only some runtimes have; one that is set where it means nothing is refused, not ignored.
-SPECIAL = ("optimization", "xnnpack", "provider", "provider_options", "delegate", "delegate_options", "library")
+SPECIAL = (
+    "optimization",
+    "xnnpack",
+    "provider",
+    "provider_options",
+    "delegate",
+    "delegate_options",
+    "library",
+    "streams",
+)
 
 
 def require_options(options: RuntimeOptions, runtime: str, understood: Sequence[str]) -> None:
@@ -19,6 +28,8 @@ def require_options(options: RuntimeOptions, runtime: str, understood: Sequence[
     """
     if options.threads < 1:
         raise RuntimeRefusal("bad-option", f"threads cannot be {options.threads}", "give a whole number of at least 1")
+    if options.streams < 1:
+        raise RuntimeRefusal("bad-option", f"streams cannot be {options.streams}", "give a whole number of at least 1")
     defaults = RuntimeOptions()
     for name in SPECIAL:
         if name not in understood and getattr(options, name) != getattr(defaults, name):
@@ -34,15 +45,18 @@ def require_options(options: RuntimeOptions, runtime: str, understood: Sequence[
 
 
 def require_threads(options: RuntimeOptions) -> None:
-    """Refuse so many threads that a job would not end in any reasonable time.
+    """Refuse so many threads, of all streams together, that a job would not end in any reasonable time.
 
     Raises:
         RuntimeRefusal: bad-option.
     """
     most = THREADS_PER_CPU * (os.cpu_count() or 1)
-    if options.threads > most:
+    if options.threads * options.streams > most:
+        what = f"{options.threads} threads"
+        if options.streams > 1:
+            what = f"{options.streams} streams with {what} each"
         raise RuntimeRefusal(
-            "bad-option", f"{options.threads} threads are too many for this device", f"give at most {most}"
+            "bad-option", f"{what} are too many for this device", f"give at most {most} threads in all"
         )
 
 

@@ -1,6 +1,7 @@
 """What every runtime needs to know about tensors: element types, concrete input shapes, the size of raw data."""
 
 import math
+import shlex
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from device_agents.runtimes import RuntimeRefusal
@@ -86,11 +87,17 @@ def concrete_shapes(
         shape, open_dims = (tuple(wanted), []) if wanted is not None else _fill(dims, options.batch, sizes)
         shapes.append(shape)
         if open_dims:
+            option = shape_option(name, shape)
             notes.append(
                 f"input {name!r} is {text(dims)} in the file: dynamic dimensions without a given size "
-                f"({', '.join(open_dims)}) were set to 1"
+                f"({', '.join(open_dims)}) were set to 1; to set them: {option}"
             )
     return tuple(shapes), notes
+
+
+def shape_option(name: str, shape: Sequence[int]) -> str:
+    """What to type to give an input this shape, or another."""
+    return "--shape " + shlex.quote(f"{name}={','.join(map(str, shape))}")
 
 
 def _require_known_names(names: Sequence[str], options: RuntimeOptions) -> None:

@@ -29,7 +29,7 @@ def open_session(
     Raises:
         RuntimeRefusal: the options, the model or the device do not allow it.
     """
-    require_options(job.options, NAME, ("xnnpack", "delegate", "delegate_options", "library"))
+    require_options(job.options, NAME, ("xnnpack", "delegate", "delegate_options", "library", "streams"))
     require_threads(job.options)
     require_file(model_path, job.model.name, "model-invalid")
     if job.options.library:

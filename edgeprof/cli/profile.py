@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_NOT_TRUSTED = 1, 3, 4
 MOST_THREADS = 1024
+MOST_STREAMS = 256
+LARGEST_BATCH, MOST_BATCHES = 1_000_000, 32
 LAST_CPU = 4095
 CPUS = re.compile(r"[0-9]{1,9}(-[0-9]{1,9})?(,[0-9]{1,9}(-[0-9]{1,9})?)*")
 
@@ -30,6 +32,8 @@ Examples:
   edgeprof profile model.onnx --operators
   edgeprof profile model.tflite -d pi5 -d pi4 --threads 4
   edgeprof profile model.onnx -d pi5 --require trusted --json profile.json
+  edgeprof profile model.onnx --input inputs.npz
+  edgeprof profile model.onnx --batch 1,2,4,8
   edgeprof profile silero_vad_16k_op15.onnx --shape input=1,576 --shape state=2,1,128"""
 
 
@@ -63,8 +67,27 @@ class Seconds(click.FloatRange):
     help="Threads inside an operator.",
 )
 @click.option("--affinity", metavar="CPUS", help="CPUs to run on, as 0,1 or 2-3.")
-@click.option("--batch", type=click.IntRange(1), help="Replace a dynamic first dimension of every input.")
+@click.option(
+    "--streams",
+    type=click.IntRange(1, MOST_STREAMS),
+    default=1,
+    show_default=True,
+    help="Inferences at once, each with a session and --threads of its own.",
+)
+@click.option(
+    "--batch",
+    "batches",
+    metavar="N[,N...]",
+    help="Replace a dynamic first dimension of every input; of several sizes, profile each and compare them.",
+)
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1,3,224,224", help="Shape of an input.")
+@click.option(
+    "--input",
+    "input_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Values of the inputs by name, as numpy.savez writes them; .npy for a model with one input.",
+)
 @click.option(
     "--optimization",
     type=click.Choice(["all", "extended", "basic", "none"]),
@@ -125,17 +148,29 @@ def profile(
     """
     from edgeprof.cli.output import require_writable
     from edgeprof.fleet import Fleet
-    from edgeprof.models import read_model
+    from edgeprof.models import read_arrays, read_model
     from edgeprof.places import fleet_file
 
     settings = _settings(options)
+    batches = _batches(options["batches"])
+    if options["input_path"] is not None and len(batches) > 1:
+        raise click.UsageError("--batch with several sizes and --input exclude each other: the values decide the batch")
     if options["json_path"]:
         require_writable(options["json_path"])
     devices = _choose(Fleet.read(fleet_file()), names, groups, every)
-    files = [read_model(path, shapes=settings.options.shapes, batch=settings.options.batch) for path in models]
-    runs, n_failed = _run_all(devices, files, settings, options)
+    values = None if options["input_path"] is None else read_arrays(options["input_path"])
+    # All of them are read before the first is measured: what cannot be done is said at once.
+    jobs = [
+        (read_model(path, settings.options.shapes, batch, values), settings.with_batch(batch))
+        for path in models
+        for batch in batches
+    ]
+    _tell_assumptions(jobs)
+    runs, n_failed = _run_all(devices, jobs, options)
+    if len(batches) > 1:
+        _show_sweeps(runs, options)
     if options["json_path"]:
-        _write_json(runs, options["json_path"], is_one=len(devices) * len(files) == 1)
+        _write_json(runs, options["json_path"], is_one=len(devices) * len(jobs) == 1)
     if n_failed:
         return EXIT_SOME_FAILED if runs else EXIT_ERROR
     return EXIT_NOT_TRUSTED if options["require"] and not all(map(_is_trusted, runs)) else 0
@@ -168,7 +203,7 @@ def _settings(options: dict[str, Any]) -> Settings:
             delegate_options=_pairs(options["delegate_options"], "--delegate-option"),
             library=options["library"],
             affinity=() if options["affinity"] is None else _cpus(options["affinity"]),
-            batch=options["batch"],
+            streams=options["streams"],
             shapes=_shapes(options["shapes"]),
         ),
         schedule=_schedule(options),
@@ -208,6 +243,42 @@ def _pairs(items: tuple[str, ...], option: str) -> dict[str, str]:
     return pairs
 
 
+def _batches(text: str | None) -> tuple[int | None, ...]:
+    """Read 1,2,4 into (1, 2, 4); (None,) where no batch was asked for."""
+    if text is None:
+        return (None,)
+    parts = text.split(",")
+    if not all(part.isascii() and part.isdigit() and 1 <= int(part[:9]) <= LARGEST_BATCH for part in parts):
+        message = f"{text!r} is not a list of batch sizes such as 1,2,4: whole numbers from 1 to {LARGEST_BATCH}"
+        raise click.BadParameter(message, param_hint="--batch")
+    sizes = tuple(dict.fromkeys(int(part) for part in parts))
+    if len(sizes) > MOST_BATCHES or max(sizes) > LARGEST_BATCH:
+        message = f"at most {MOST_BATCHES} batch sizes, each at most {LARGEST_BATCH}"
+        raise click.BadParameter(message, param_hint="--batch")
+    return sizes
+
+
+def _tell_assumptions(jobs: list[tuple[ModelFile, Settings]]) -> None:
+    """Before minutes are spent: which sizes nobody gave, and what is worth knowing of the values."""
+    lines = {(model.name, note) for model, _ in jobs for note in (*model.inputs.assumptions, *model.inputs.notes)}
+    for name, note in sorted(lines):
+        click.echo(f"edgeprof: {name}: {note}", err=True)
+
+
+def _show_sweeps(runs: list[Run], options: dict[str, Any]) -> None:
+    """A table for each model on each device of which more than one batch was measured."""
+    from edgeprof.cli.output import STANDARD_OUTPUT, console
+    from edgeprof.reports.sweep import render_sweep
+
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.device, run.profile.job.model.digest), []).append(run)
+    out = console(stderr=options["json_path"] == STANDARD_OUTPUT)
+    for group in groups.values():
+        if len(group) > 1:
+            out.print(render_sweep(group))
+
+
 def _shapes(items: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     shapes = {}
     for item in items:
@@ -244,9 +315,9 @@ def _cpus(text: str) -> tuple[int, ...]:
 
 
 def _run_all(
-    devices: list[Device], models: list[ModelFile], settings: Settings, options: dict[str, Any]
+    devices: list[Device], jobs: list[tuple[ModelFile, Settings]], options: dict[str, Any]
 ) -> tuple[list[Run], int]:
-    """Profile every model on every device; a failure is told at once and the others go on.
+    """Profile every model and batch on every device; a failure is told at once and the others go on.
 
     A run that could not be stored, or lacks the operators that were asked for, counts as a failure, but it is shown and
     written to --json all the same.
@@ -263,12 +334,13 @@ def _run_all(
     with ExitStack() as stack:
         store = None if options["no_store"] else stack.enter_context(Store(store_file()))
         for device in devices:
-            left = list(models)
+            left = list(jobs)
             try:
                 with OpenDevice(device) as opened:
                     while left:
+                        model, settings = left.pop(0)
                         try:
-                            run = _measure(opened, left.pop(0), settings)
+                            run = _measure(opened, model, settings)
                         except EdgeprofError as error:
                             n_failed += 1
                             _tell(error, options["debug"])

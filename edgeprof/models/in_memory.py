@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents.wire import TensorInfo
 from edgeprof.errors import ModelError, UsageError
+from edgeprof.models.arrays import Array
 from edgeprof.outputs import compare_arrays
 
 if TYPE_CHECKING:
@@ -59,8 +60,10 @@ def _file_name(name: str) -> str:
     return UNFIT.sub("_", name)[:LONGEST_NAME].strip("._-") or "model"
 
 
-def save_torch_module(module: torch.nn.Module, inputs: Any, folder: Path) -> tuple[Path, tuple[str, ...]]:
-    """Export the module as ONNX into `folder`, in eval mode; (the file, notes on how true the export is).
+def save_torch_module(
+    module: torch.nn.Module, inputs: Any, folder: Path
+) -> tuple[Path, dict[str, Array], tuple[str, ...]]:
+    """Export the module as ONNX into `folder`, in eval mode; (the file, its inputs, notes on how true the export is).
 
     Args:
         module: comes back in the mode it was in.
@@ -85,7 +88,9 @@ def save_torch_module(module: torch.nn.Module, inputs: Any, folder: Path) -> tup
             ) from error
     path = save_onnx_model(program.model_proto, folder, name)
     note = f"torch {torch.__version__} exported {name}; {_fidelity(torch, path, positional, named, expected)}"
-    return path, (note,)
+    values = [leaf.detach().cpu().numpy() for leaf in _leaves(torch, (positional, named))]
+    names = [value.name for value in program.model_proto.graph.input]
+    return path, dict(zip(names, values, strict=False)) if len(names) == len(values) else {}, (note,)
 
 
 def _arguments(torch: Any, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

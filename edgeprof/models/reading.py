@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from device_agents.wire import FileRef, ModelRef
-from edgeprof.errors import ModelError
-from latency_models.graph import Graph, GraphError, ShapeError
+from edgeprof.errors import InputError, ModelError
+from edgeprof.models.arrays import Array
+from edgeprof.models.inputs import InputPlan, plan_inputs
+from latency_models.graph import DeclaredInput, Graph, GraphError, ShapeError
 
 __all__ = ["ModelFile", "read_model"]
 
@@ -22,7 +24,10 @@ HOW_TO_SHAPE = "correct --batch, or --shape as in --shape NAME=1,3,224,224"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFile:
-    """A model on this machine. `files[0]` is the model itself, the others its external data, by relative name."""
+    """A model on this machine, and what its inputs will be.
+
+    `files[0]` is the model itself, the others its external data, by relative name.
+    """
 
     path: Path
     name: str
@@ -30,42 +35,62 @@ class ModelFile:
     digest: str
     files: tuple[tuple[FileRef, Path], ...]
     graph: Graph
+    inputs: InputPlan
+
+    def to_send(self) -> list[tuple[FileRef, Path | bytes]]:
+        """All that a device must have to run it: its files, and the values of its inputs."""
+        return [*self.files, *((item.file, data) for item, data in self.inputs.files)]
 
     def ref(self) -> ModelRef:
         """The model as jobs and profiles refer to it."""
         return ModelRef(self.name, self.format, self.digest, tuple(ref for ref, _ in self.files))
 
 
-def read_model(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, batch: int | None = None) -> ModelFile:
+PlanInputs = Callable[[Sequence[DeclaredInput]], InputPlan]
+
+
+def read_model(
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    batch: int | None = None,
+    values: Mapping[str, Array] | None = None,
+) -> ModelFile:
     """Read a model file and everything that belongs to it.
 
     Args:
         path: an ONNX or TFLite file; the content decides which, not the name.
         shapes: the shape of dynamic inputs by name.
         batch: the first dimension of every input whose first dimension is dynamic; `shapes` goes first.
+        values: the user's own array for every input by name; they decide the shapes.
 
-    Dimensions that neither of them sets are taken as 1, as the agent does.
+    Dimensions that none of them sets are taken as 1, as the agent does, and `inputs` says so.
 
     Raises:
-        ModelError: it cannot be read, is damaged, not a model, or lacks its external data.
+        ModelError: it cannot be read, is damaged, not a model, lacks its external data, or cannot have these shapes.
+        InputError: the values do not fit its inputs.
     """
     head = _head(path)
     others: tuple[tuple[str, Path], ...] = ()
+
+    def plan(declared: Sequence[DeclaredInput]) -> InputPlan:
+        return plan_inputs(declared, shapes, batch, values)
+
     try:
         if head[4:8] == TFLITE_IDENTIFIER:
-            format, graph = "tflite", _read_tflite(path, shapes, batch)
+            format, (graph, inputs) = "tflite", _read_tflite(path, plan)
         else:
-            format, (graph, others) = "onnx", _read_onnx(path, shapes, batch)
+            format, (graph, inputs, others) = "onnx", _read_onnx(path, plan)
     except ShapeError as error:
         raise ModelError(f"{path}: {error}", HOW_TO_SHAPE) from error
     except GraphError as error:
         raise _not_a_model(path, head, error) from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}", error.advice) from error
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from error
     files = tuple(_file(name, file) for name, file in ((path.name, path), *others))
-    return ModelFile(
-        path=path, name=path.name, format=format, digest=_digest([ref for ref, _ in files]), files=files, graph=graph
-    )
+    digest = _digest([ref for ref, _ in files])
+    return ModelFile(path=path, name=path.name, format=format, digest=digest, files=files, graph=graph, inputs=inputs)
 
 
 # --- what is wrong -------------------------------------------------------------------------------------------------
@@ -143,15 +168,15 @@ def _is_text(head: bytes) -> bool:
 # --- the two formats -----------------------------------------------------------------------------------------------
 
 
-def _read_tflite(path: Path, shapes: Mapping[str, tuple[int, ...]] | None, batch: int | None) -> Graph:
+def _read_tflite(path: Path, plan: PlanInputs) -> tuple[Graph, InputPlan]:
     from latency_models import tflite_graph  # the two readers take 0.1 s each to import, so only the one needed
 
-    return tflite_graph.read(path, shapes, batch)
+    graph = tflite_graph.read(path)
+    inputs = plan(graph.declared)
+    return tflite_graph.with_input_shapes(graph, inputs.shapes), inputs
 
 
-def _read_onnx(
-    path: Path, shapes: Mapping[str, tuple[int, ...]] | None, batch: int | None
-) -> tuple[Graph, tuple[tuple[str, Path], ...]]:
+def _read_onnx(path: Path, plan: PlanInputs) -> tuple[Graph, InputPlan, tuple[tuple[str, Path], ...]]:
     from latency_models import onnx_graph
 
     model = onnx_graph.load(path)
@@ -159,7 +184,8 @@ def _read_onnx(
         (PurePosixPath(location).as_posix(), _external_file(path, location, tensor))
         for location, tensor in sorted(onnx_graph.external_files(model).items())
     )
-    return onnx_graph.of_model(model, path.name, shapes, batch, default_dim=1), others
+    inputs = plan(onnx_graph.declared_inputs(model))
+    return onnx_graph.of_model(model, path.name, dict(inputs.shapes), default_dim=1), inputs, others
 
 
 def _external_file(model: Path, location: str, tensor: str) -> Path:

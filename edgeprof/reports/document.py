@@ -16,6 +16,7 @@ from edgeprof.errors import MeasurementError, StoreError
 from edgeprof.outputs import disagreements
 from edgeprof.run import REREAD, SCHEMA, OutputCheck, Run, check_run, check_schema
 from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
+from edgeprof.throughput import Throughput, throughput
 from edgeprof.verdict import Verdict, judge, operator_notes
 
 __all__ = ["Document", "from_document", "json_schema", "read_documents", "to_document", "write_documents"]
@@ -63,6 +64,7 @@ class Document:
     verdict: Verdict
     latency: Summary | None
     latency_missing: str | None
+    throughput: Throughput | None
     memory: Memory
     operators: tuple[OperatorRow, ...]
     operators_missing: str | None
@@ -167,6 +169,7 @@ def _document(run: Run) -> Document:
         verdict=judge(profile, summary),
         latency=summary,
         latency_missing=missing,
+        throughput=throughput(profile),
         memory=Memory(before_bytes=profile.memory_before_bytes, peak_bytes=profile.memory_peak_bytes),
         operators=tuple(operator_rows(run)),
         operators_missing=profile.operators_missing,

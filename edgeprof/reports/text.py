@@ -14,13 +14,14 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from device_agents.wire import MEASURED
+from device_agents.wire import MEASURED, Profile, TensorInfo
 from edgeprof.errors import MeasurementError
 from edgeprof.reports.agreement import ADVICE, agreement
 from edgeprof.reports.groups import render_groups
 from edgeprof.reports.quantities import count, duration, interval, percent, plain, shape, size
 from edgeprof.run import Run
 from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
+from edgeprof.throughput import Throughput, throughput
 from edgeprof.verdict import TRUSTED, Verdict, judge, operator_notes
 
 __all__ = ["render_run"]
@@ -85,11 +86,18 @@ def _head(run: Run) -> Table:
     grid.add_row("Runtime", _plain(f"{profile.job.runtime} {profile.runtime_version}, Python {profile.python}"))
     in_force = ", ".join(f"{key}={choice}" for key, choice in sorted(profile.in_force.items()))
     grid.add_row("In force", _plain(in_force or "the runtime does not tell"))
-    grid.add_row("Inputs", _plain(", ".join(f"{t.name} {t.dtype} {shape(t.shape)}" for t in profile.inputs)))
+    grid.add_row("Inputs", _plain(", ".join(_input(t, profile) for t in profile.inputs)))
     grid.add_row("Origin", _origin(profile.origin))
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(run.created_at_s))
     grid.add_row("Run", _plain(f"{run.id}, {when}, edgeprof {run.edgeprof_version}"))
     return grid
+
+
+def _input(tensor: TensorInfo, profile: Profile) -> str:
+    """With the digest of the user's own values, where these were used."""
+    given = [item.file.sha256 for item in profile.job.inputs if item.name == tensor.name]
+    values = f" (given values {given[0][:DIGEST_LENGTH]})" if given else ""
+    return f"{tensor.name} {tensor.dtype} {shape(tensor.shape)}{values}"
 
 
 def _origin(origin: str) -> Text:
@@ -108,6 +116,9 @@ def _latency(run: Run, summary: Summary | None) -> Table:
         grid.add_row("Latency", Text("none: there is no usable sample", style="bold red"))
         return grid
     grid.add_row("Latency", _median(summary))
+    together = throughput(run.profile)
+    if together is not None and together.streams > 1:
+        grid.add_row("Throughput", _throughput(together))
     grid.add_row("90th percentile", _tail(summary.p90_s, summary.p90_missing))
     grid.add_row("99th percentile", _tail(summary.p99_s, summary.p99_missing))
     spread = f"{duration(summary.min_s)} to {duration(summary.max_s)}, spread {percent(summary.relative_spread)}"
@@ -128,6 +139,13 @@ def _median(summary: Summary) -> Text:
     middle, bounds = interval(summary.median_s, summary.median_low_s, summary.median_high_s)
     width = summary.relative_half_width or 0.0
     return Text.assemble((middle, "bold"), f"  median, {summary.confidence:.0%} interval {bounds} (±{percent(width)})")
+
+
+def _throughput(together: Throughput) -> str:
+    rate = f"{together.inferences_per_s:.4g} inferences/s of {together.streams} streams at once"
+    if together.low_per_s is None or together.high_per_s is None:
+        return rate + ", without an interval: too few rounds"
+    return f"{rate}, {together.confidence:.0%} interval {together.low_per_s:.4g} to {together.high_per_s:.4g}"
 
 
 def _tail(seconds: float | None, missing: str | None) -> Text:

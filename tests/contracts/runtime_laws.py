@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from device_agents.runtimes import Recorded, RuntimeRefusal, Session, machine_fo
 from device_agents.wire import Board, FileRef, Job, ModelRef, RuntimeOptions, Work
 
 RUNS = 3
+MOST_RUNS = 2000
 BOARD = Board("test-board", 4, 1e9, 4e9, 2e9, 2e-6, 0.01, 10**9, 25.0, 0.8, 0.02, 80.0, 0.3)
 WORK = (Work("conv", "Conv", 4_000_000, 100_000), Work("relu", "Relu", 0, 200_000))
 
@@ -225,6 +227,8 @@ def impossible_options_are_refused(case: Case) -> None:
     wrong: tuple[dict[str, Any], ...] = (
         {"threads": 0},
         {"threads": -1},
+        {"streams": 0},
+        {"streams": 100_000},
         {"batch": 0},
         {"shapes": {"no such input": (1,)}},
         {"affinity": (4096,)},
@@ -250,6 +254,36 @@ def affinity_ends_with_the_session(case: Case) -> None:
     assert told in (str(min(before)), "simulated")
 
 
+def a_run_lets_other_threads_go_on(case: Case) -> None:
+    """Without that several streams would wait for each other, and only look as if they ran at once."""
+    if case.runtime == "simulated":
+        return  # it runs nothing, and refuses several streams
+    session, _ = case.open()
+    session.set_inputs(inputs.make(session.inputs, seed=0))
+    has_begun, was_seen, n_runs = threading.Event(), threading.Event(), 0
+
+    def run() -> None:
+        nonlocal n_runs
+        has_begun.set()
+        while n_runs < MOST_RUNS and not was_seen.is_set():
+            session.run()
+            n_runs += 1
+
+    thread = threading.Thread(target=run)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e6)  # nobody takes the lock: a thread gives it away, or keeps it
+    try:
+        thread.start()
+        has_begun.wait()
+        was_seen.set()
+        thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+        session.close()
+
+    assert n_runs < MOST_RUNS
+
+
 LAWS = (
     the_same_inputs_give_the_same_outputs,
     data_of_a_wrong_size_is_refused,
@@ -263,6 +297,7 @@ LAWS = (
     starting_up_takes_time_that_is_told,
     impossible_options_are_refused,
     affinity_ends_with_the_session,
+    a_run_lets_other_threads_go_on,
 )
 
 

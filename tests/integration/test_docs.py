@@ -47,6 +47,32 @@ def test_the_tutorial_can_be_followed_to_its_end(tmp_path: Path, sshd: Sshd) -> 
         assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.slow
+def test_the_page_about_inputs_can_be_followed_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    page = ROOT / "docs" / "how-to" / "inputs.md"
+    home = {"EDGEPROF_HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    lines = typed_lines(page)
+    assert len(lines) > 5
+
+    said = ""
+    for line in lines:
+        command = shlex.split(line)
+        if command[0] == "edgeprof":
+            command += ["--rounds", "3", "--min-time", "0.05"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env={**os.environ, **home, "PATH": path}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"$ {line}\n{done.stdout}\n{done.stderr}"
+        said += done.stdout + done.stderr
+
+    (shown,) = re.findall(r"```text\n(.*?)```", page.read_text(), re.DOTALL)
+    assert shown in said
+    for words in ("given values", "items per second by batch size", "of 2 streams at once"):
+        assert words in said
+
+
 def test_the_python_example_prints_a_median_and_operators(tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     for script in ("make_model.py", "profile_here.py"):

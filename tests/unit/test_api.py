@@ -78,7 +78,8 @@ def test_neither_pandas_nor_torch_is_imported_before_it_is_needed() -> None:
         ({"deadline_s": 0}, "deadline_s cannot be 0"),
         ({"shapes": {"x": "1,3"}}, "the shape of 'x' is '1,3'"),
         ({"shapes": {"x": (1, 0)}}, "a dimension of 'x' cannot be 0"),
-        ({"inputs": [1.0]}, "inputs are for torch modules"),
+        ({"inputs": {"x": object()}}, "the values of input 'x' are no array of numbers"),
+        ({"streams": 0}, "streams cannot be 0"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused_before_anything_is_measured(

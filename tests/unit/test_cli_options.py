@@ -12,7 +12,7 @@ import click
 import pytest
 
 from edgeprof.cli.output import console, require_writable
-from edgeprof.cli.profile import _is_trusted, _settings, profile
+from edgeprof.cli.profile import _batches, _is_trusted, _settings, profile
 from edgeprof.errors import EdgeprofError
 from edgeprof.profiling import Settings
 from edgeprof.verdict import judge
@@ -40,6 +40,7 @@ def test_a_list_of_cpus_is_read(text: str, cpus: tuple[int, ...]) -> None:
         *(["--gate-timeout", text] for text in ("nan", "inf")),
         *(["--deadline", text] for text in ("nan", "inf", "0")),
         *(["--threads", text] for text in ("0", "1025")),
+        *(["--streams", text] for text in ("0", "-1", "257", "two")),
         *(["--shape", text] for text in ("x", "=1", "x=0", "x=1,,2", "x=a")),
         *(["--provider-option", text] for text in ("a", "=b")),
         *(["--delegate-option", text] for text in ("a", "=b")),
@@ -121,3 +122,19 @@ def test_only_a_measured_number_passes_require_trusted(origin: str, passes: bool
     assert judge(run.profile).level == "trusted"
 
     assert _is_trusted(run) is passes
+
+
+@pytest.mark.parametrize(("text", "sizes"), [(None, (None,)), ("4", (4,)), ("1,2,4", (1, 2, 4)), ("2,2", (2,))])
+def test_a_list_of_batch_sizes_is_read(text: str | None, sizes: tuple[int | None, ...]) -> None:
+    assert _batches(text) == sizes
+
+
+@pytest.mark.parametrize("text", ["", "0", "1,", "1,,2", "-1", "x", "1.5", "1000001", "9999999999", "²"])
+def test_what_is_no_list_of_batch_sizes_is_a_usage_error(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="batch sizes"):
+        _batches(text)
+
+
+def test_an_endless_sweep_is_a_usage_error() -> None:
+    with pytest.raises(click.BadParameter, match="at most 32"):
+        _batches(",".join(map(str, range(1, 40))))

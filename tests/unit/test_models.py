@@ -234,18 +234,21 @@ def test_content_decides_about_the_format_and_not_the_name(models_dir: Path, tmp
 
 
 def test_shapes_that_do_not_fit_are_the_model_s_error(models_dir: Path) -> None:
-    with pytest.raises(ModelError, match="it cannot be") as caught:
+    with pytest.raises(ModelError, match=r"has 4 dimensions, but the shape given has 3") as caught:
         read_model(find(models_dir, "face_landmark.tflite"), {"input_1": (1, 192, 192)})
 
     assert "--shape NAME=1,3,224,224" in caught.value.advice
 
 
-def test_a_batch_sets_dynamic_first_dimensions_only(models_dir: Path) -> None:
+def test_a_batch_sets_dynamic_first_dimensions(models_dir: Path) -> None:
     dynamic = read_model(find(models_dir, "nmp.onnx"), batch=2)
-    fixed = read_model(find(models_dir, "face_landmark.tflite"), batch=2)
 
     assert dynamic.graph.shape("serving_default_input_2:0") == (2, 43844, 1)
-    assert fixed.graph.shape("input_1") == (1, 192, 192, 3)
+
+
+def test_a_batch_for_a_model_without_a_dynamic_first_dimension_is_refused_with_what_that_is(models_dir: Path) -> None:
+    with pytest.raises(ModelError, match=r"the batch cannot be 2: .*input_1 1x192x192x3"):
+        read_model(find(models_dir, "face_landmark.tflite"), batch=2)
 
 
 def test_work_for_simulation_has_every_operator_that_runs(models_dir: Path) -> None:
