@@ -124,7 +124,7 @@ def declared_inputs(model: ModelProto) -> tuple[DeclaredInput, ...]:
 def _declared_dims(tensor: TypeProto.Tensor) -> tuple[int | str | None, ...] | None:
     if not tensor.HasField("shape"):
         return None
-    return tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in tensor.shape.dim)
+    return tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param.strip("?") or None for dim in tensor.shape.dim)
 
 
 def of_model(
@@ -160,7 +160,7 @@ def _read(
     reader = _Reader(declared=declared_inputs(model))
     reader.remember_constants(model.graph, "")
     _drop_weights(model.graph)
-    _open_negative_dims(model.graph)
+    _open_dims(model.graph)
     _set_input_shapes(model.graph, shapes, batch, default_dim)
     try:
         model = onnx.shape_inference.infer_shapes(model, data_prop=True) if infer else model
@@ -209,12 +209,12 @@ def _count(dims: Iterable[int]) -> int:
     return count
 
 
-def _open_negative_dims(graph: GraphProto) -> None:
-    """Paddle's exporter writes -1 for a dimension that is not fixed, which ONNX Runtime takes as such."""
+def _open_dims(graph: GraphProto) -> None:
+    """Exporters of Paddle write -1, or the symbol "?", for a dimension that is open, whatever the others are."""
     for value in (*graph.input, *graph.value_info, *graph.output):
         for dim in value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else ():
-            if dim.dim_value < 0:
-                dim.ClearField("dim_value")
+            if dim.dim_value < 0 or dim.dim_param == "?":
+                dim.Clear()
 
 
 def _set_input_shapes(

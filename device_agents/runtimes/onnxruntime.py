@@ -362,7 +362,13 @@ def _dtype(kind: str) -> str:
 
 
 def _dims(shape: Optional[Sequence[Any]]) -> Tuple[Dim, ...]:
-    return tuple(dim if isinstance(dim, str) or (isinstance(dim, int) and dim > 0) else None for dim in shape or ())
+    return tuple(_dim(dim) for dim in shape or ())
+
+
+def _dim(dim: Any) -> Dim:
+    """Exporters of Paddle call every open dimension "?": that is no name which all of them share."""
+    is_named = isinstance(dim, str) and dim != "?"
+    return dim if is_named or (isinstance(dim, int) and dim > 0) else None
 
 
 def _raw_bytes(tensor: TensorInfo, value: Any) -> bytes:
