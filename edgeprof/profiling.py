@@ -154,8 +154,7 @@ class OpenDevice:
         answered = time.perf_counter()
         if self.device.origin is not None and profile.origin == wire.MEASURED:
             profile = dataclasses.replace(profile, origin=self.device.origin)
-        operators, notes = map_operators(model, profile.operators) if profile.operators is not None else ((), ())
-        operators = with_groups(operators, model.graph)
+        found = map_operators(model, profile.operators) if profile.operators is not None else None
         mapped = time.perf_counter()
         stages_s = {
             "connect": self.connect_s,
@@ -170,8 +169,9 @@ class OpenDevice:
             device=self.device.name,
             edgeprof_version=__version__,
             profile=dataclasses.replace(profile, output_values=()),
-            operators=operators,
-            notes=(*input_notes(model, runtime), *notes),
+            operators=with_groups(found.operators, model.graph) if found is not None else (),
+            structure=found.structure if found is not None else None,
+            notes=(*input_notes(model, runtime), *(found.notes if found is not None else ())),
             stages_s={**stages_s, "check outputs": time.perf_counter() - mapped},
             output_check=check,
             output_check_missing=check_missing,

@@ -103,11 +103,37 @@ class OutputCheck:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Structure:
+    """How the nodes of the file and the timed kernels cover each other.
+
+    Every node is grouped (in the nodes of exactly one group of kernels), folded (computed when the model was loaded),
+    idle (in a branch that was not taken), or a failure: repeated (in several groups) or missing (in none). A kernel of
+    which nobody knows the origin is a failure too: unmapped. Of failures the first 50 are named, kernels by index.
+    """
+
+    n_nodes: int
+    n_grouped: int
+    n_folded: int
+    n_idle: int
+    n_repeated: int = 0
+    n_missing: int = 0
+    n_unmapped: int = 0
+    repeated: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unmapped: tuple[int, ...] = ()
+
+    @property
+    def n_failures(self) -> int:
+        return self.n_repeated + self.n_missing + self.n_unmapped
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One profile as it is stored and exported. `operators[i]` explains kernel `operators[i].kernel`.
 
     `notes` says in words what of the mapping is doubtful, which nodes of the file no kernel covers, and which runtimes
     were passed over and why. `stages_s` tells where the host's time went (connect, probe, push, profile, map).
+    `structure` is the structural check of the operators; None where they were not timed.
     `output_check_missing` says why outputs were not compared; both are None in documents from before that was done.
     """
 
@@ -121,6 +147,7 @@ class Run:
     stages_s: dict[str, float] = field(default_factory=dict)
     output_check: OutputCheck | None = None
     output_check_missing: str | None = None
+    structure: Structure | None = None
     schema: int = SCHEMA
 
 

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from device_agents.wire import Kernel
 from edgeprof.run import Operator
 from latency_models.graph import Graph
 from latency_models.graph import Operator as Node
 
-__all__ = ["Explainer", "counted", "listed", "without_origin"]
+__all__ = ["Explainer", "Mapping", "counted", "listed", "without_origin"]
+
+
+class Mapping(NamedTuple):
+    """What a mapper found: an operator for each kernel, notes, and which nodes no kernel needs to cover.
+
+    `folded` were computed when the model was loaded, `idle` did not run in this pass.
+    """
+
+    operators: tuple[Operator, ...]
+    notes: tuple[str, ...]
+    folded: frozenset[str]
+    idle: frozenset[str]
 
 
 class Explainer:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from device_agents.wire import Kernel, OperatorPass
-from edgeprof.models.groups import Explainer, counted, listed, without_origin
+from edgeprof.models.groups import Explainer, Mapping, counted, listed, without_origin
 from edgeprof.models.onnx_executed import NCHWC_DOMAIN, is_layout, kernels_to_nodes, original_names, read_executed
 from edgeprof.models.onnx_groups import CONTROL_FLOW, SAME_SHAPE, Finder, Groups
 from edgeprof.run import Operator
@@ -20,8 +20,8 @@ from latency_models.graph import Operator as Node
 __all__ = ["map_kernels"]
 
 
-def map_kernels(graph: Graph, recorded: OperatorPass) -> tuple[tuple[Operator, ...], tuple[str, ...]]:
-    """One operator for each kernel, and notes; see `edgeprof.models.map_operators`."""
+def map_kernels(graph: Graph, recorded: OperatorPass) -> Mapping:
+    """One operator for each kernel; see `edgeprof.models.map_operators`."""
     try:
         executed = read_executed(recorded.graph)
     except ValueError as error:
@@ -41,8 +41,16 @@ def map_kernels(graph: Graph, recorded: OperatorPass) -> tuple[tuple[Operator, .
         else:
             layout = number is not None and groups.rearranges(number)
             operators.append(without_origin(index, kernel, "layout" if layout else "unmapped"))
-    notes = _notes(operators, recorded.kernels, groups, set(numbers.values()))
-    return tuple(operators), (*graph.notes, *notes)
+    idle = _idle(groups, set(numbers.values()))
+    notes = (*graph.notes, *_notes(operators, recorded.kernels, groups, idle))
+    return Mapping(tuple(operators), notes, frozenset(groups.folded), frozenset(idle))
+
+
+def _idle(groups: Groups, timed: set[int]) -> list[str]:
+    """Nodes of branches that were not taken: not timed, or in a body of which nothing was timed."""
+    untimed = [node.name for number, group in enumerate(groups.members) if number not in timed for node in group]
+    alive = {node.body for number in timed for node in groups.members[number]}
+    return untimed + [node.name for node in groups.left if node.body and node.body not in alive]
 
 
 def _real_shapes(
@@ -89,7 +97,9 @@ def _with_inner_shapes(graph: Graph, groups: Groups) -> Graph:
 # --- in words ------------------------------------------------------------------------------------------------------
 
 
-def _notes(operators: Sequence[Operator], kernels: Sequence[Kernel], groups: Groups, timed: set[int]) -> Iterator[str]:
+def _notes(
+    operators: Sequence[Operator], kernels: Sequence[Kernel], groups: Groups, idle: Sequence[str]
+) -> Iterator[str]:
     unmapped = [kernels[operator.kernel].name for operator in operators if operator.origin == "unmapped"]
     if unmapped:
         yield f"{counted(len(unmapped), 'kernel')} could not be mapped to nodes of the file: {listed(unmapped)}"
@@ -104,21 +114,18 @@ def _notes(operators: Sequence[Operator], kernels: Sequence[Kernel], groups: Gro
     if groups.shared:
         shared = sorted(groups.shared)
         yield f"{counted(len(shared), 'node')} fed several kernels, counted with the first: {listed(shared)}"
-    idle = [node.name for number, group in enumerate(groups.members) if number not in timed for node in group]
     if idle:
         yield f"{counted(len(idle), 'node')} did not run in this pass (branches not taken): {listed(idle)}"
-    outside = [node.name for node in groups.left if not node.body]
-    if outside:
-        yield f"{counted(len(outside), 'node')} covered by no kernel: {listed(outside)}"
-    inside = [node.name for node in groups.left if node.body]
-    if inside:
-        yield f"{counted(len(inside), 'node')} inside control flow covered by no kernel: {listed(inside)}"
+    silent = set(idle)
+    missing = [node.name for node in groups.left if node.name not in silent]
+    if missing:
+        yield f"{counted(len(missing), 'node')} covered by no kernel: {listed(missing)}"
     computed = sum(node.type != "Constant" for node in groups.graph.operators if node.name in groups.folded)
     if computed:
         yield f"{counted(computed, 'node')} computed once, when the model was loaded"
 
 
-def _by_name(graph: Graph, kernels: Sequence[Kernel], why: str) -> tuple[tuple[Operator, ...], tuple[str, ...]]:
+def _by_name(graph: Graph, kernels: Sequence[Kernel], why: str) -> Mapping:
     """Without the executed graph only names are left: a kernel is shown as the node it is named after."""
     find, explainer = Finder(graph), Explainer(graph)
     operators = []
@@ -132,4 +139,6 @@ def _by_name(graph: Graph, kernels: Sequence[Kernel], why: str) -> tuple[tuple[O
             operators.append(without_origin(index, kernel, "unmapped"))
         else:
             operators.append(explainer.explained(index, kernel, [node]))
-    return tuple(operators), (*graph.notes, f"{why}: kernels are mapped by name, fused nodes are shown in part")
+    folded = frozenset(node.name for node in graph.operators if node.is_folded)
+    note = f"{why}: kernels are mapped by name, fused nodes are shown in part"
+    return Mapping(tuple(operators), (*graph.notes, note), folded, frozenset())

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from device_agents.wire import Kernel, OperatorPass
 from edgeprof.models.alignment import align
-from edgeprof.models.groups import Explainer, counted, listed, without_origin
+from edgeprof.models.groups import Explainer, Mapping, counted, listed, without_origin
 from edgeprof.models.tflite_partitions import partition
 from edgeprof.models.xnnpack import ABSORBED_BACKWARD, ABSORBED_FORWARD, FUSING, Kind, Slot, expected, score
 from edgeprof.run import Operator
@@ -46,8 +46,8 @@ class _Mapping:
     notes: list[str] = field(default_factory=list)
 
 
-def map_kernels(graph: Graph, recorded: OperatorPass) -> tuple[tuple[Operator, ...], tuple[str, ...]]:
-    """One operator for each kernel, and notes; see `edgeprof.models.map_operators`."""
+def map_kernels(graph: Graph, recorded: OperatorPass) -> Mapping:
+    """One operator for each kernel; see `edgeprof.models.map_operators`."""
     kernels = recorded.kernels
     by_index = {(node.subgraph, node.index): node for node in graph.operators}
     mapping = _Mapping()
@@ -67,7 +67,15 @@ def map_kernels(graph: Graph, recorded: OperatorPass) -> tuple[tuple[Operator, .
             group = sorted((node, *absorbed.get(node.name, ())), key=lambda member: (member.subgraph, member.index))
             operators.append(explainer.explained(index, kernel, group, part=index in mapping.steps))
     notes = (*graph.notes, *mapping.notes, *_notes(graph, operators, kernels, mapping))
-    return tuple(operators), notes
+    folded = frozenset(node.name for node in graph.operators if node.is_folded)
+    return Mapping(tuple(operators), notes, folded, frozenset(_idle(graph, operators)))
+
+
+def _idle(graph: Graph, operators: Sequence[Operator]) -> Iterator[str]:
+    """Nodes of graphs of which nothing ran: branches not taken, and what runs only when the model is loaded."""
+    covered = {name for operator in operators for name in operator.nodes}
+    alive = {node.subgraph for node in graph.operators if node.name in covered}
+    return (node.name for node in graph.operators if node.subgraph and node.subgraph not in alive)
 
 
 # --- events and nodes ----------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import msgspec
 
 from edgeprof.errors import MeasurementError, StoreError
 from edgeprof.outputs import disagreements
-from edgeprof.run import REREAD, SCHEMA, OutputCheck, Run, check_run, check_schema
+from edgeprof.run import REREAD, SCHEMA, OutputCheck, Run, Structure, check_run, check_schema
 from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
 from edgeprof.throughput import Throughput, throughput
 from edgeprof.verdict import Verdict, judge, operator_notes
@@ -70,6 +70,7 @@ class Document:
     operators_missing: str | None
     operator_totals: OperatorTotals | None
     operator_notes: tuple[str, ...]
+    structure: Structure | None
     output_check: OutputCheck | None
     output_check_missing: str | None
     output_disagreements: tuple[str, ...]
@@ -175,6 +176,7 @@ def _document(run: Run) -> Document:
         operators_missing=profile.operators_missing,
         operator_totals=operator_totals(run),
         operator_notes=operator_notes(profile),
+        structure=run.structure,
         output_check=run.output_check,
         output_check_missing=run.output_check_missing,
         output_disagreements=disagreements(run.output_check) if run.output_check is not None else (),

@@ -19,6 +19,7 @@ from edgeprof.errors import MeasurementError
 from edgeprof.reports.agreement import ADVICE, agreement
 from edgeprof.reports.groups import render_groups
 from edgeprof.reports.quantities import count, duration, interval, percent, plain, shape, size
+from edgeprof.reports.structure import structure_line
 from edgeprof.run import Run
 from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
 from edgeprof.throughput import Throughput, throughput
@@ -333,6 +334,9 @@ def _sums(run: Run, totals: OperatorTotals, shown: list[OperatorRow], resolution
         grid.add_row("Unexplained", remainder + ": time between kernels and in the profiler")
     unmapped = f"{totals.n_unmapped} of {totals.n_kernels} kernels, {percent(totals.unmapped_share)} of their time"
     grid.add_row("Unmapped", Text(unmapped, style="yellow" if totals.n_unmapped else ""))
+    if run.structure is not None:
+        style = "yellow" if run.structure.n_failures else ""
+        grid.add_row("Structure", Text(plain(structure_line(run.structure)), style=style))
     if any(row.below_resolution for row in shown):
         grid.add_row("~", f"under ten steps of the runtime's clock ({duration(resolution_s)}): not reliable")
     if totals.note:

@@ -51,7 +51,7 @@ def recorded_events(name: str, models_dir: Path) -> tuple[ModelFile, OperatorPas
 def test_a_residual_sum_and_the_activations_are_in_the_groups_of_their_convolutions(tmp_path: Path) -> None:
     path = onnx_maker.save(onnx_maker.residual_network(), tmp_path / "network.onnx")
 
-    operators, notes = map_operators(read_model(path), record(path, tmp_path))
+    operators, notes, _ = map_operators(read_model(path), record(path, tmp_path))
 
     groups = [operator.node_types for operator in operators if operator.origin != "layout"]
     assert groups == [("Conv",), ("Conv", "BatchNormalization", "Relu"), ("Conv", "Add", "Relu")]
@@ -62,7 +62,7 @@ def test_a_residual_sum_and_the_activations_are_in_the_groups_of_their_convoluti
 def test_bytes_of_a_fused_group_are_those_that_cross_its_border(tmp_path: Path) -> None:
     path = onnx_maker.save(onnx_maker.residual_network(), tmp_path / "network.onnx")
 
-    operators, _ = map_operators(read_model(path), record(path, tmp_path))
+    operators, _, _ = map_operators(read_model(path), record(path, tmp_path))
 
     last = next(operator for operator in operators if "Add" in operator.node_types)
     image, kernel = 32 * 16 * 16 * 4, 32 * 32 * 9 * 4
@@ -72,7 +72,7 @@ def test_bytes_of_a_fused_group_are_those_that_cross_its_border(tmp_path: Path) 
 def test_unnamed_nodes_are_found_through_the_executed_graph(tmp_path: Path) -> None:
     path = onnx_maker.save(onnx_maker.residual_block(named=False), tmp_path / "block.onnx")
 
-    operators, notes = map_operators(read_model(path), record(path, tmp_path))
+    operators, notes, _ = map_operators(read_model(path), record(path, tmp_path))
 
     assert {node for operator in operators for node in operator.nodes} == {
         "Conv_0", "BatchNormalization_1", "Relu_2", "Conv_3", "Add_4", "Relu_5"
@@ -84,7 +84,7 @@ def test_unnamed_nodes_are_found_through_the_executed_graph(tmp_path: Path) -> N
 def test_without_the_layout_rewriter_fusion_is_seen_as_well(tmp_path: Path) -> None:
     path = onnx_maker.save(onnx_maker.residual_block(), tmp_path / "block.onnx")
 
-    operators, notes = map_operators(read_model(path), record(path, tmp_path, level=EXTENDED))
+    operators, notes, _ = map_operators(read_model(path), record(path, tmp_path, level=EXTENDED))
 
     assert origins(operators)["unmapped"] == 0
     assert each_node_at_most_once(operators)
@@ -95,7 +95,7 @@ def test_without_the_layout_rewriter_fusion_is_seen_as_well(tmp_path: Path) -> N
 def test_a_graph_that_runs_as_it_is_maps_node_by_node(tmp_path: Path) -> None:
     path = onnx_maker.two_layers(tmp_path / "two.onnx")
 
-    operators, notes = map_operators(read_model(path), record(path, tmp_path))
+    operators, notes, _ = map_operators(read_model(path), record(path, tmp_path))
 
     assert [operator.nodes for operator in operators] == [("first",), ("second",)]
     assert [operator.macs for operator in operators] == [2048, 640]
@@ -107,7 +107,7 @@ def test_every_node_of_a_real_model_is_in_exactly_one_group(models_dir: Path, tm
     path = find(models_dir, name)
     model = read_model(path)
 
-    operators, notes = map_operators(model, record(path, tmp_path))
+    operators, notes, _ = map_operators(model, record(path, tmp_path))
 
     assert origins(operators)["unmapped"] == 0
     assert each_node_at_most_once(operators)
@@ -123,7 +123,7 @@ def test_work_inside_branches_is_found_through_the_shapes_that_the_runtime_saw(
     path = find(models_dir, name)
     recorded = record(path, tmp_path, SPEECH, {"sr": 16000})
 
-    operators, notes = map_operators(read_model(path, SPEECH), recorded)
+    operators, notes, _ = map_operators(read_model(path, SPEECH), recorded)
 
     # One transform and five convolutions over 4, 4, 2, 1 and 1 steps, then a recurrent cell of 128 units.
     spectrum, decoder = 4 * 258 * 256, 128
@@ -137,7 +137,7 @@ def test_work_inside_branches_is_found_through_the_shapes_that_the_runtime_saw(
 def test_one_node_that_feeds_several_kernels_is_told_as_one(models_dir: Path, tmp_path: Path) -> None:
     path = find(models_dir, "nmp.onnx")
 
-    _, notes = map_operators(read_model(path), record(path, tmp_path))
+    _, notes, _ = map_operators(read_model(path), record(path, tmp_path))
 
     assert any(note.startswith("1 node fed several kernels, counted with the first: ") for note in notes)
 
@@ -145,7 +145,7 @@ def test_one_node_that_feeds_several_kernels_is_told_as_one(models_dir: Path, tm
 def test_a_quantized_convolution_takes_its_conversions_along(tmp_path: Path) -> None:
     path = onnx_maker.save(onnx_maker.quantized_convolution(), tmp_path / "qdq.onnx")
 
-    operators, _ = map_operators(read_model(path), record(path, tmp_path))
+    operators, _, _ = map_operators(read_model(path), record(path, tmp_path))
 
     convolution = next(operator for operator in operators if "Conv" in operator.node_types)
     assert convolution.origin == "fused"
@@ -158,7 +158,7 @@ def test_without_the_executed_graph_names_alone_are_matched_and_it_is_said(tmp_p
     path = onnx_maker.save(onnx_maker.residual_block(), tmp_path / "block.onnx")
     recorded = replace(record(path, tmp_path, level=EXTENDED), graph=None)
 
-    operators, notes = map_operators(read_model(path), recorded)
+    operators, notes, _ = map_operators(read_model(path), recorded)
 
     assert {operator.nodes for operator in operators} >= {("n3",)}
     assert "did not hand back the graph" in notes[0]
@@ -168,7 +168,7 @@ def test_without_the_executed_graph_names_alone_are_matched_and_it_is_said(tmp_p
 def test_an_executed_graph_that_cannot_be_read_is_no_reason_to_fail(tmp_path: Path, graph: str) -> None:
     path = onnx_maker.save(onnx_maker.residual_block(), tmp_path / "block.onnx")
 
-    operators, notes = map_operators(read_model(path), replace(record(path, tmp_path), graph=graph))
+    operators, notes, _ = map_operators(read_model(path), replace(record(path, tmp_path), graph=graph))
 
     assert operators
     assert "cannot be read" in notes[0]
@@ -179,7 +179,7 @@ def test_a_kernel_nobody_knows_is_shown_as_unmapped(tmp_path: Path) -> None:
     recorded = record(path, tmp_path)
     strange = replace(recorded.kernels[0], name="token_17", type="Mystery")
 
-    operators, notes = map_operators(read_model(path), replace(recorded, kernels=(*recorded.kernels, strange)))
+    operators, notes, _ = map_operators(read_model(path), replace(recorded, kernels=(*recorded.kernels, strange)))
 
     assert operators[-1].origin == "unmapped"
     assert operators[-1].nodes == ()
@@ -193,7 +193,7 @@ def test_a_node_s_own_index_is_exact(models_dir: Path) -> None:
     model = read_model(find(models_dir, "nmp.tflite"))
     kernels = tuple(Kernel(o.type, o.type, "node", (1e-6,), node=o.index) for o in reversed(model.graph.operators))
 
-    operators, notes = map_operators(model, OperatorPass("builtin", (1.0,), kernels, 1e-6))
+    operators, notes, _ = map_operators(model, OperatorPass("builtin", (1.0,), kernels, 1e-6))
 
     assert [operator.nodes[0] for operator in operators] == [o.name for o in reversed(model.graph.operators)]
     assert macs(operators) == NMP_MACS
@@ -203,7 +203,7 @@ def test_a_node_s_own_index_is_exact(models_dir: Path) -> None:
 def test_delegate_events_are_aligned_with_the_nodes_in_order(models_dir: Path) -> None:
     model, recorded = recorded_events("face_landmark", models_dir)
 
-    operators, notes = map_operators(model, recorded)
+    operators, notes, _ = map_operators(model, recorded)
 
     assert [operator.nodes for operator in operators] == [(o.name,) for o in model.graph.operators]
     assert notes == ("97 delegate events mapped by their kind and their order",)
@@ -212,7 +212,7 @@ def test_delegate_events_are_aligned_with_the_nodes_in_order(models_dir: Path) -
 def test_a_fused_activation_that_is_timed_apart_belongs_to_its_node(models_dir: Path) -> None:
     model, recorded = recorded_events("face_detection_full_range_sparse", models_dir)
 
-    operators, notes = map_operators(model, recorded)
+    operators, notes, _ = map_operators(model, recorded)
 
     clamps = [o for o, kernel in zip(operators, recorded.kernels, strict=True) if kernel.name.startswith("Clamp")]
     assert len(clamps) == 16
@@ -225,7 +225,7 @@ def test_a_fused_activation_that_is_timed_apart_belongs_to_its_node(models_dir: 
 def test_state_that_is_read_and_written_in_place_is_in_the_groups_of_its_users(models_dir: Path) -> None:
     model, recorded = recorded_events("okay_nabu", models_dir)
 
-    operators, notes = map_operators(model, recorded)
+    operators, notes, _ = map_operators(model, recorded)
 
     assert origins(operators) == {"node": 35, "fused": 12}
     assert macs(operators) == sum(o.macs or 0 for o in model.graph.operators)
@@ -239,7 +239,7 @@ def test_events_that_could_be_several_nodes_stay_unmapped(models_dir: Path) -> N
     twin = next(i for i in range(len(names)) if names[i : i + 4] == ["Slice", "Convolution"] * 2)
     one_less = replace(recorded, kernels=recorded.kernels[:twin] + recorded.kernels[twin + 2 :])
 
-    operators, notes = map_operators(model, one_less)
+    operators, notes, _ = map_operators(model, one_less)
 
     assert [o.origin for o in operators[twin : twin + 2]] == ["unmapped"] * 2
     assert origins(operators)["unmapped"] == 2
@@ -250,7 +250,7 @@ def test_events_of_another_model_are_refused_as_a_whole(models_dir: Path) -> Non
     model, _ = recorded_events("okay_nabu", models_dir)
     _, recorded = recorded_events("face_landmark", models_dir)
 
-    operators, notes = map_operators(model, recorded)
+    operators, notes, _ = map_operators(model, recorded)
 
     assert origins(operators) == {"unmapped": 97}
     assert "of 97 delegate events fit the order" in notes[0]
@@ -259,7 +259,7 @@ def test_events_of_another_model_are_refused_as_a_whole(models_dir: Path) -> Non
 def test_a_standalone_activation_without_event_joins_what_makes_its_input(models_dir: Path) -> None:
     model, recorded = recorded_events("face_detection_full_range_sparse", models_dir)
 
-    operators, _ = map_operators(model, recorded)
+    operators, _, _ = map_operators(model, recorded)
 
     fused = Counter(operator.node_types for operator in operators if operator.origin == "fused")
     assert set(fused) <= {("CONV_2D", "RELU"), ("DEPTHWISE_CONV_2D", "RELU"), ("PAD", "DEPTHWISE_CONV_2D"),
@@ -270,7 +270,7 @@ def test_a_simulated_device_s_kernels_are_the_operators_it_was_given(models_dir:
     model = read_model(find(models_dir, "face_detection_short_range.tflite"))
     kernels = tuple(Kernel(w.name, w.type, "kernel", (1e-6,)) for w in work(model.graph))
 
-    operators, notes = map_operators(model, OperatorPass("simulated", (1.0,), kernels, 0.0))
+    operators, notes, _ = map_operators(model, OperatorPass("simulated", (1.0,), kernels, 0.0))
 
     assert origins(operators) == {"node": len(kernels)}
     assert notes == ()
