@@ -53,6 +53,7 @@ def peak_bytes(path: Path, batch_events: int) -> int:
     schedule = wire.Schedule(operator_max_s=300.0, operator_batch_events=batch_events)
     job = wire.Job(wire.ModelRef(path.name, "onnx", "0", ()), "onnxruntime", schedule=schedule, gate=GATE)
     order: dict[str, Any] = {"job": dataclasses.asdict(job), "pass": wire.OPERATORS, "model_path": str(path)}
+    order["input_paths"] = []
     command = [sys.executable, "-m", "device_agents", "worker"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
         if worker.stdin is None or worker.stdout is None:

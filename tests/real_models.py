@@ -108,7 +108,7 @@ def export_path(name: str) -> Path:
 
 
 def _exported() -> tuple[str, ...]:
-    return tuple(sorted(path.name.removesuffix(".xz") for path in EXPORTS.glob("*.onnx.xz")))
+    return tuple(sorted(path.name.removesuffix(".xz") for path in EXPORTS.glob("*.xz")))
 
 
 def _light() -> list[Path]:

@@ -13,13 +13,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from device_agents.wire import Kernel, OperatorPass
-from edgeprof.models.alignment import align
+from edgeprof.models.alignment import NEVER, Gains, align
 from edgeprof.models.groups import Explainer, Mapping, counted, listed, without_origin
 from edgeprof.models.tflite_partitions import partition
-from edgeprof.models.xnnpack import ABSORBED_BACKWARD, ABSORBED_FORWARD, FUSING, Kind, Slot, expected, score
+from edgeprof.models.xnnpack import (
+    ABSORBED_BACKWARD,
+    ABSORBED_FORWARD,
+    FUSING,
+    Kind,
+    Slot,
+    expected,
+    is_squared_in_reduction,
+    score,
+)
 from edgeprof.run import Operator
 from latency_models.graph import Graph
 from latency_models.graph import Operator as Node
@@ -28,12 +36,12 @@ __all__ = ["map_kernels"]
 
 # Below this share of aligned events the two sequences are not about the same thing, and nothing of it is shown.
 MIN_ALIGNED = 0.8
-# Bounds the alignment's memory (about 10 bytes a cell) and time.
-MAX_CELLS = 25_000_000
+# Bounds the alignment's memory (4 bytes a cell) and time: ten thousand events with ten thousand nodes.
+MAX_CELLS = 100_000_000
 # A variable's handle, what reads it, and what that is read in: no chain of silent nodes is longer.
 MAX_ABSORBED = 4
 # Gain of a node that was timed under its index.
-_EXACT = 8.0
+_EXACT = 80
 
 
 @dataclass
@@ -99,7 +107,8 @@ def _align(graph: Graph, nodes: Sequence[Node], events: dict[int, Kernel], mappi
     if len(events) * len(slots) > MAX_CELLS:
         mapping.notes.append(f"{len(delegated)} delegate events: too many to be aligned with the file's nodes")
         return
-    pairs = align(_gains(events, slots, mapping), [slot.silence for slot in slots])
+    kinds, rows = _gains(events, slots, mapping)
+    pairs = align(kinds, rows, [slot.silence for slot in slots])
     order = list(events)
     inside = {order[row] for row in pairs.aligned} & set(delegated)
     if len(inside) < MIN_ALIGNED * len(delegated):
@@ -127,31 +136,33 @@ def _slots(graph: Graph, nodes: Sequence[Node], own: set[str]) -> Iterator[Slot]
         if part.is_delegated:
             yield from expected(graph, part.nodes, readers)
         else:
-            yield from (Slot(node, Kind(node.type), 0.0) for node in part.nodes)
+            yield from (Slot(node, Kind(node.type), 0) for node in part.nodes)
 
 
-def _gains(events: dict[int, Kernel], slots: Sequence[Slot], mapping: _Mapping) -> NDArray[np.float64]:
-    """Gain of pairing event i with slot j. Few names meet few kinds of nodes: each such pair is scored once."""
-    kinds = {kind: k for k, kind in enumerate(dict.fromkeys(slot.kind for slot in slots))}
-    of_slot = np.array([kinds[slot.kind] for slot in slots], dtype=np.intp)
+def _gains(events: dict[int, Kernel], slots: Sequence[Slot], mapping: _Mapping) -> tuple[Gains, list[int]]:
+    """Gains of each kind of event with each slot, and the kind of each event; a node timed exactly is its own kind."""
+    kinds = list(dict.fromkeys(slot.kind for slot in slots))
+    of_slot = np.array([kinds.index(slot.kind) for slot in slots], dtype=np.intp)
     fixed = {mapping.nodes[index].name for index in events if index in mapping.nodes}
     is_free = np.array([slot.node.name not in fixed for slot in slots], dtype=bool)
     columns = {slot.node.name: j for j, slot in enumerate(slots)}
-    gains = np.full((len(events), len(slots)), -np.inf)
-    rows: dict[str, NDArray[np.float64]] = {}
-    for i, (index, kernel) in enumerate(events.items()):
-        if index in mapping.nodes:
-            column = columns.get(mapping.nodes[index].name)
-            if column is not None:
-                gains[i, column] = _EXACT
+    table: dict[str, Gains] = {}
+    names = []
+    for index, kernel in events.items():
+        exact = mapping.nodes.get(index)
+        name = kernel.type or kernel.name if exact is None else f"node {exact.name}"
+        names.append(name)
+        if name in table:
             continue
-        name = kernel.type or kernel.name
-        if name not in rows:
-            scores = [score(name, kind) for kind in kinds]
-            row = np.array([-np.inf if one is None else one for one in scores])[of_slot]
-            rows[name] = np.where(is_free, row, -np.inf)
-        gains[i] = rows[name]
-    return gains
+        if exact is None:
+            row = np.array([score(name, kind) for kind in kinds], dtype=np.int32)[of_slot]
+            table[name] = np.where(is_free, row, np.int32(NEVER))
+        else:
+            table[name] = np.full(len(slots), NEVER, dtype=np.int32)
+            if exact.name in columns:
+                table[name][columns[exact.name]] = _EXACT
+    order = {name: k for k, name in enumerate(table)}
+    return np.array(list(table.values()), dtype=np.int32), [order[name] for name in names]
 
 
 def _absorbed(graph: Graph, mapping: _Mapping) -> dict[str, list[Node]]:
@@ -180,6 +191,8 @@ def _host(node: Node, producers: dict[str, Node], readers: dict[str, list[Node]]
     if node.type in ABSORBED_BACKWARD and node.inputs:
         producer = producers.get(node.inputs[0])
         return producer if producer is not None and producer.type in FUSING else None
+    if is_squared_in_reduction(node, readers):
+        return readers[node.outputs[0]][0]
     if node.type in ABSORBED_FORWARD and node.outputs:
         behind = readers.get(node.outputs[0], [])
         if node.type == "VAR_HANDLE":  # reading and writing share one handle: it goes with whatever comes first

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from edgeprof.models.alignment import NEVER
 from latency_models.graph import Graph
 from latency_models.graph import Operator as Node
 
-__all__ = ["ABSORBED_BACKWARD", "ABSORBED_FORWARD", "FUSING", "Slot", "expected", "score"]
+__all__ = ["ABSORBED_BACKWARD", "ABSORBED_FORWARD", "FUSING", "Slot", "expected", "is_squared_in_reduction", "score"]
 
 # Which types of nodes an XNNPACK operator may stand for, by the beginning of its name, the likeliest first. A name that
 # is missing here stays unmapped.
@@ -89,10 +90,10 @@ _SILENT = frozenset(("VAR_HANDLE", "ASSIGN_VARIABLE", "CALL_ONCE"))
 # Binary operators whose activation XNNPACK runs as an operator of its own; convolutions have it built in.
 _CLAMPED = frozenset(("ADD", "SUB", "MUL", "DIV", "CONCATENATION"))
 
-# Gains of a pair. A node that stays silent unexpectedly costs more than the difference between two plausible pairs.
-_LIKELY, _POSSIBLE, _SECOND = 4.0, 3.0, 2.5
-_FITS, _CONTRADICTS = 1.0, -1.5
-_NEVER_SILENT, _SELDOM_SILENT, _OFTEN_SILENT = 1.0, 0.2, 0.0
+# Gains of a pair, in tenths. A node that stays silent unexpectedly costs more than two plausible pairs differ by.
+_LIKELY, _POSSIBLE, _SECOND = 40, 30, 25
+_FITS, _CONTRADICTS = 10, -15
+_NEVER_SILENT, _SELDOM_SILENT, _OFTEN_SILENT = 10, 2, 0
 _DTYPES = {"float32": ("F32", "X32"), "float16": ("F16", "X16"), "int8": ("QS8", "QC8", "QC8W", "X8")}
 _DTYPES |= {"uint8": ("QU8", "X8"), "int32": ("X32",), "bool": ("X8",)}
 _DTYPE = re.compile(r"\b(F32|F16|QS8|QU8|QC8W?|X8|X16|X32)\b")
@@ -114,7 +115,7 @@ class Slot:
 
     node: Node
     kind: Kind
-    silence: float
+    silence: int
 
 
 def expected(graph: Graph, part: tuple[Node, ...], readers: dict[str, list[Node]]) -> Iterator[Slot]:
@@ -151,7 +152,14 @@ def _form(graph: Graph, node: Node) -> str:
     return "matrix product" if is_pointwise else "window"
 
 
-def _silence(graph: Graph, node: Node, readers: dict[str, list[Node]], inside: set[str]) -> float:
+def is_squared_in_reduction(node: Node, readers: dict[str, list[Node]]) -> bool:
+    """Whether a node is a square that only a mean or a sum reads: XNNPACK times both as one "Mean Squared"."""
+    is_square = node.type == "SQUARE" or (node.type == "MUL" and node.inputs[0] == node.inputs[1])
+    used_by = readers.get(node.outputs[0], []) if node.outputs else []
+    return is_square and len(used_by) == 1 and used_by[0].type in ("MEAN", "SUM")
+
+
+def _silence(graph: Graph, node: Node, readers: dict[str, list[Node]], inside: set[str]) -> int:
     out = node.outputs[0] if node.outputs else ""
     used_by = readers.get(out, [])
     if node.type == "READ_VARIABLE":
@@ -160,18 +168,18 @@ def _silence(graph: Graph, node: Node, readers: dict[str, list[Node]], inside: s
     if node.type in ("PAD", "PADV2"):
         is_fused = len(used_by) == 1 and used_by[0].type in _CONVOLUTIONS
         return _OFTEN_SILENT if is_fused else _NEVER_SILENT
-    if node.type in ABSORBED_BACKWARD:
+    if node.type in ABSORBED_BACKWARD or is_squared_in_reduction(node, readers):
         return _OFTEN_SILENT
     return _SELDOM_SILENT if node.type in ("RESHAPE", "EXPAND_DIMS", "SQUEEZE") else _NEVER_SILENT
 
 
 @lru_cache(maxsize=65_536)
-def score(name: str, kind: Kind) -> float | None:
-    """How well an event of this name fits a slot; None if it cannot be that node."""
+def score(name: str, kind: Kind) -> int:
+    """How well an event of this name fits a slot; `NEVER` if it cannot be that node."""
     beginning = next((beginning for beginning in _LONGEST_FIRST if name.startswith(beginning)), None)
     classes = _CLASSES[beginning] if beginning is not None else ()
     if kind.type not in classes:
-        return None
+        return NEVER
     if kind.step:
         gain = _SECOND
     elif kind.type == classes[0] or len(classes) <= 3:
@@ -181,16 +189,16 @@ def score(name: str, kind: Kind) -> float | None:
     return gain + _form_fits(name, kind) + _dtype_fits(name, kind.dtype)
 
 
-def _form_fits(name: str, kind: Kind) -> float:
+def _form_fits(name: str, kind: Kind) -> int:
     if name.startswith("Convolution") and ("DWConv" in name) != (kind.type == "DEPTHWISE_CONV_2D"):
         return _CONTRADICTS
     if not kind.form:
-        return 0.0
+        return 0
     is_product = name.startswith("Fully Connected") or re.search(r"\bGEMM", name) is not None
     return _FITS if is_product == (kind.form == "matrix product") else _CONTRADICTS
 
 
-def _dtype_fits(name: str, dtype: str | None) -> float:
+def _dtype_fits(name: str, dtype: str | None) -> int:
     told = set(_DTYPE.findall(name))
     wanted = _DTYPES.get(dtype or "")
-    return _CONTRADICTS if told and wanted and not told.intersection(wanted) else 0.0
+    return _CONTRADICTS if told and wanted and not told.intersection(wanted) else 0
