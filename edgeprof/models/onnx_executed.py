@@ -62,12 +62,14 @@ def is_layout(node: Node) -> bool:
 
 
 def is_inserted(node: Node) -> bool:
-    """Nodes that rearrange data and bear a name that the runtime made.
+    """Nodes that rearrange data, or give it another type, and bear a name that the runtime made.
 
-    transpose_optimizer.cc, matmul_add_fusion.cc and gather_fusion.cc insert such nodes around what they rewrite; a node
-    of the file may bear such a name too.
+    transpose_optimizer.cc, matmul_add_fusion.cc and gather_fusion.cc insert such nodes around what they rewrite, and
+    insert_cast_transformer.cc around what has no kernel for float16; a node of the file may bear such a name too.
     """
     name = UNIQUE.sub("", node.local(node.name))
+    if node.type == "Cast":
+        return name.startswith("InsertedPrecisionFreeCast_")
     made = (node.type, f"{node.type}_transpose", "gemm_input_reshape", "gemm_output_reshape")
     return node.type in REARRANGING and name in made
 

@@ -161,6 +161,8 @@ def test_inputs_of_every_type_and_bodies_of_control_flow_are_profiled_by_operato
     document = profiled(edgeprof, "model.onnx", "--operators")
 
     assert document["latency"]["median_s"] > 0
+    structure = document["structure"]
+    assert (structure["unmapped"], structure["missing"], structure["repeated"]) == ([], [], [])
     assert any(operator["origin"] in ("node", "fused") for operator in document["operators"])
 
 
@@ -179,6 +181,8 @@ def test_a_model_in_qdq_form_is_profiled_by_operator(edgeprof: CommandLine, tmp_
 
     document = profiled(edgeprof, "model.onnx", "--operators")
 
+    structure = document["structure"]
+    assert (structure["unmapped"], structure["missing"], structure["repeated"]) == ([], [], [])
     assert any(operator["origin"] in ("node", "fused") for operator in document["operators"])
 
 

@@ -1,0 +1,119 @@
+"""The mapping against truths that know no names, and its structural check on every real model."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from device_agents import inputs, wire
+from edgeprof.fleet import Device
+from edgeprof.models import map_operators, read_model
+from edgeprof.profiling import OpenDevice, Settings
+from edgeprof.run import Run
+from tests.conftest import MODELS
+from tests.real_models import RealModel, real_model, real_models
+from tests.truth import onnx_values, tflite_prefixes
+from tests.truth.unique_shapes import unique_networks
+
+ONCE = Settings(
+    schedule=wire.Schedule(rounds=1, min_runs=1, min_s=0.0, operator_runs=2),
+    gate=wire.Gate(timeout_s=0.0, window_s=0.0),
+    operators=True,
+    check_outputs=False,
+)
+# One of each kind: a blocked layout, functions, attention, quantised in two ways, control flow, recurrent.
+BY_VALUES = (
+    *("mobilenet_v3_small.onnx", "vit.onnx", "text_encoder.onnx", "audio.onnx", "grouped_decoder.onnx"),
+    *("text_encoder_dynamic_int8.onnx", "ch_PP-OCRv4_rec_infer.onnx", "silero_vad_openvino_16k.onnx", "nmp.onnx"),
+)
+
+
+def profiled(path: Path, shapes: RealModel | None = None) -> Run:
+    with OpenDevice(Device(name="local")) as device:
+        return device.profile(read_model(path, shapes=shapes.shapes if shapes else None), ONCE)
+
+
+def feeds(run: Run) -> dict[str, NDArray[np.generic]]:
+    tensors = run.profile.inputs
+    made = inputs.make(tensors, run.profile.job.seed)
+    return {t.name: np.frombuffer(data, t.dtype).reshape(t.shape) for t, data in zip(tensors, made, strict=True)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [model.name for model in real_models()] or ["none"])
+def test_every_node_of_a_real_model_is_in_exactly_one_group_and_no_kernel_without_origin(name: str) -> None:
+    if not MODELS.is_dir():
+        pytest.skip("no real models: run `make setup`")
+    model = real_model(name)
+
+    run = profiled(model.path, model)
+
+    if run.profile.operators is None:  # LiteRT alone cannot take it
+        assert name == "nmp.tflite"
+        return
+    assert run.structure is not None
+    assert (run.structure.repeated, run.structure.missing, run.structure.unmapped) == ((), (), ())
+    assert run.structure.n_nodes == run.structure.n_grouped + run.structure.n_folded + run.structure.n_idle
+
+
+@pytest.mark.parametrize("name", BY_VALUES)
+def test_kernels_compute_and_read_what_their_nodes_do(name: str, models_dir: Path, tmp_path: Path) -> None:
+    model = real_model(name)
+    run = profiled(model.path, model)
+    assert run.profile.operators is not None
+    by_name = {run.profile.operators.kernels[o.kernel].name: o for o in run.operators}
+    graph = read_model(model.path, shapes=model.shapes).graph
+
+    executed = onnx_values.optimized(model.path, tmp_path)
+    verdict = onnx_values.judge(onnx.load(model.path), executed, feeds(run), graph, by_name)
+
+    assert verdict.wrong == ()
+    assert len(verdict.right) > len(verdict.untold)
+
+
+@pytest.mark.parametrize("name", unique_networks())
+def test_kernels_whose_shape_is_unique_have_the_nodes_of_that_shape(name: str, tmp_path: Path) -> None:
+    made, truth = unique_networks()[name]
+    onnx.save(made, tmp_path / "network.onnx")
+
+    run = profiled(tmp_path / "network.onnx")
+
+    assert run.profile.operators is not None
+    assert truth.wrong(run.profile.operators.kernels, run.operators) == []
+    assert truth.n_told(run.profile.operators.kernels, run.operators) >= 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["alexa.tflite", "unet.tflite", "face_detection_short_range.tflite"])
+def test_events_of_xnnpack_are_those_of_the_node_with_which_they_appear(
+    name: str, models_dir: Path, tmp_path: Path
+) -> None:
+    model = real_model(name)
+    truth = tflite_prefixes.find(model.path, tmp_path)
+
+    operators, _, _ = map_operators(read_model(model.path), wire.OperatorPass("cut short", (1.0,), truth.kernels, 1e-6))
+
+    n_right, n_wrong = truth.right_and_wrong(operators)
+    assert n_wrong == 0
+    assert n_right > 0.7 * len(truth.owners)
+
+
+def test_a_wrong_mapping_is_found_wrong_by_values(models_dir: Path, tmp_path: Path) -> None:
+    model = real_model("mobilenet_v3_small.onnx")
+    run = profiled(model.path, model)
+    assert run.profile.operators is not None
+    names = [kernel.name for kernel in run.profile.operators.kernels]
+    graph = read_model(model.path, shapes=model.shapes).graph
+    fused = [o for o in run.operators if o.origin == "fused"]
+    swapped = {names[a.kernel]: b for a, b in pairwise(fused)}
+
+    executed = onnx_values.optimized(model.path, tmp_path)
+    verdict = onnx_values.judge(onnx.load(model.path), executed, feeds(run), graph, swapped)
+
+    assert not verdict.right
+    assert len(verdict.wrong) > 20
