@@ -18,31 +18,23 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from device_agents import inputs, wire
+from device_agents import wire
 from edgeprof.errors import EdgeprofError
 from edgeprof.fleet import Device
 from edgeprof.models import ModelFile, map_operators, read_model
 from edgeprof.models.mapping import Mapped
-from edgeprof.profiling import OpenDevice, Settings
+from edgeprof.profiling import OpenDevice
 from edgeprof.run import Run
 from tests.real_models import RealModel, real_models
 from tests.truth import onnx_values, tflite_prefixes
+from tests.truth.once import ONCE, feeds
 from tests.truth.unique_shapes import unique_networks
 
-SETTINGS = Settings(
-    schedule=wire.Schedule(rounds=1, min_runs=1, min_s=0.0, operator_runs=5),
-    gate=wire.Gate(timeout_s=0.0, window_s=0.0),
-    operators=True,
-    check_outputs=False,
-)
 # Cutting short takes a run for each node: these TFLite models are small enough for five minutes in all.
 CUT_SHORT = (
     *("face_landmark.tflite", "iris_landmark.tflite", "face_detection_short_range.tflite", "okay_nabu.tflite"),
@@ -73,7 +65,7 @@ def row_of(model: RealModel, device: OpenDevice) -> Row:
     """Profile and map one model, and judge it where its truth can be found."""
     try:
         file = read_model(model.path, shapes=model.shapes)
-        run = device.profile(file, SETTINGS)
+        run = device.profile(file, ONCE)
     except EdgeprofError as error:
         return Row(model.name, model.path.suffix[1:], 0, None, 0, skipped=str(error))
     recorded = run.profile.operators
@@ -129,13 +121,6 @@ def judged_by_values(row: Row, file: ModelFile, run: Run, mapped: Mapped) -> Row
     return Row(**{**asdict(row), **told, "wrong": found.wrong})
 
 
-def feeds(run: Run) -> Mapping[str, NDArray[np.generic]]:
-    """The inputs that the profile was made with."""
-    tensors = run.profile.inputs
-    made = inputs.make(tensors, run.profile.job.seed)
-    return {t.name: np.frombuffer(data, t.dtype).reshape(t.shape) for t, data in zip(tensors, made, strict=True)}
-
-
 def judged_by_cutting(row: Row, file: ModelFile) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         truth = tflite_prefixes.find(file.path, Path(folder))
@@ -153,7 +138,7 @@ def judged_by_shapes(device: OpenDevice) -> list[Row]:
             path = Path(folder) / f"{name}.onnx"
             onnx.save(made, path)
             file = read_model(path)
-            recorded = device.profile(file, SETTINGS).profile.operators
+            recorded = device.profile(file, ONCE).profile.operators
             if recorded is None:
                 continue
             mapped = map_operators(file, recorded)

@@ -14,10 +14,9 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from device_agents import conditions, gate, inputs, outputs
 from device_agents.machine import Machine
-from device_agents.operator_batches import Batches, batch_runs
 from device_agents.runtimes import RuntimeRefusal, Session, open_session
 from device_agents.simultaneous import timed_together
-from device_agents.wire import Conditions, GateOutcome, Job, OperatorPass, Progress, Round, Schedule
+from device_agents.wire import Job, Progress, Round, Schedule
 
 # Timed runs of a warm-up window: long enough that the clock's step does not matter, at least this many runs.
 WINDOW_RUNS = 3
@@ -47,7 +46,7 @@ def latency_pass(job: Job, model_path: str, input_paths: Sequence[str], machine:
     with contextlib.ExitStack() as open_sessions:
         session = _open(open_sessions, job, model_path, machine)
         watch.lap("open")
-        data = _set_inputs(session, job, input_paths)
+        data = set_inputs(session, job, input_paths)
         start = machine.now()
         session.run()
         first = machine.now() - start
@@ -140,7 +139,7 @@ class Stopwatch:
         self._last = now
 
 
-def _set_inputs(session: Session, job: Job, input_paths: Sequence[str]) -> Tuple[bytes, ...]:
+def set_inputs(session: Session, job: Job, input_paths: Sequence[str]) -> Tuple[bytes, ...]:
     """The user's own values where the job has them, else those of its seed."""
     try:
         if job.inputs:
@@ -219,70 +218,6 @@ def timed_runs(
         gc.enable()
 
 
-def operator_pass(
-    job: Job, model_path: str, input_paths: Sequence[str], machine: Machine, report: Report
-) -> PassResult:
-    """Measure with operator profiling on, one stream alone, in batches; the result is an `OperatorPass` as plain data.
-
-    Raises:
-        RuntimeRefusal: this runtime cannot profile operators of this model.
-    """
-    schedule = job.schedule
-    report(Progress("operators", 0, schedule.operator_runs))
-    watch = Stopwatch(machine)
-    batches = Batches(schedule.operator_runs)
-    opened: Optional[GateOutcome] = None
-    before: Optional[Conditions] = None
-    piled_up: Optional[int] = None
-    while True:
-        session = open_session(job, model_path, machine, True)
-        watch.lap("open")
-        try:
-            _set_inputs(session, job, input_paths)
-            known = session.piled_up_per_run if piled_up is None else piled_up
-            n_warmup, n_runs = batch_runs(schedule, known, batches.n_left)
-            for _ in range(n_warmup):
-                session.run()
-                session.after_run()
-            watch.lap("warm-up")
-            if opened is None or before is None:
-                patience_s = min(job.gate.timeout_s, OPERATOR_GATE_S)
-                opened = gate.wait(machine, dataclasses.replace(job.gate, timeout_s=patience_s))
-                before = conditions.read(machine)
-                end = machine.now() + schedule.operator_max_s
-            session.begin_recording()
-            latencies = _recorded_runs(session, n_runs, machine, end)
-            after = conditions.read(machine)
-            batches.add(session.end_recording(), latencies)
-            piled_up = session.piled_up_per_run
-            if batches.n_batches == 1:
-                graph, in_force, notes = session.executed_graph(), session.in_force, session.notes
-            watch.lap("record")
-        finally:
-            session.close()
-        report(Progress("operators", len(batches.latencies_s), schedule.operator_runs))
-        if batches.n_left < 1 or machine.now() >= end:
-            break
-    recorded = batches.merged()
-    body = dataclasses.asdict(
-        OperatorPass(
-            method=recorded.method,
-            latencies_s=tuple(batches.latencies_s),
-            kernels=recorded.kernels,
-            resolution_s=recorded.resolution_s,
-            bias_s=recorded.bias_s,
-            in_force=in_force,
-            graph=graph,
-            gate=opened,
-            before=before,
-            after=after,
-            n_batches=batches.n_batches,
-            notes=(*notes, *batches.notes()),
-        )
-    )
-    return body, watch.laps
-
-
 def outputs_pass(job: Job, model_path: str, input_paths: Sequence[str], machine: Machine, report: Report) -> PassResult:
     """One inference from a fresh state; the result has the fields of `Outputs` that only this pass can know.
 
@@ -293,7 +228,7 @@ def outputs_pass(job: Job, model_path: str, input_paths: Sequence[str], machine:
     watch = Stopwatch(machine)
     session = open_session(job, model_path, machine, False)
     try:
-        data = _set_inputs(session, job, input_paths)
+        data = set_inputs(session, job, input_paths)
         session.run()
         found = session.read_outputs()
         body = {
@@ -307,17 +242,3 @@ def outputs_pass(job: Job, model_path: str, input_paths: Sequence[str], machine:
         return body, watch.laps
     finally:
         session.close()
-
-
-def _recorded_runs(session: Session, n_runs: int, machine: Machine, end_s: float) -> List[float]:
-    """Latencies of `n_runs` runs, or of fewer, but one, when the clock has reached `end_s`."""
-    latencies: List[float] = []
-    while len(latencies) < n_runs:
-        begin = machine.now()
-        session.run()
-        end = machine.now()
-        session.after_run()
-        latencies.append(end - begin)
-        if end >= end_s:
-            break
-    return latencies

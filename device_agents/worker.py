@@ -14,11 +14,12 @@ from typing import Any, Dict, Optional
 
 from device_agents import measure
 from device_agents.decoding import build
+from device_agents.operator_pass import operator_pass
 from device_agents.runtimes import RuntimeRefusal, machine_for
 from device_agents.streams import claim_stdout
 from device_agents.wire import LATENCY, OPERATORS, OUTPUTS, Job, Progress, Refused
 
-PASSES = {LATENCY: measure.latency_pass, OPERATORS: measure.operator_pass, OUTPUTS: measure.outputs_pass}
+PASSES = {LATENCY: measure.latency_pass, OPERATORS: operator_pass, OUTPUTS: measure.outputs_pass}
 
 
 def main() -> int:

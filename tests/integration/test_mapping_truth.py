@@ -5,27 +5,20 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
 
-from device_agents import inputs, wire
+from device_agents import wire
 from edgeprof.fleet import Device
 from edgeprof.models import map_operators, read_model
-from edgeprof.profiling import OpenDevice, Settings
+from edgeprof.profiling import OpenDevice
 from edgeprof.run import Run
 from tests.conftest import MODELS
 from tests.real_models import RealModel, real_model, real_models
 from tests.truth import onnx_values, tflite_prefixes
+from tests.truth.once import ONCE, feeds
 from tests.truth.unique_shapes import unique_networks
 
-ONCE = Settings(
-    schedule=wire.Schedule(rounds=1, min_runs=1, min_s=0.0, operator_runs=2),
-    gate=wire.Gate(timeout_s=0.0, window_s=0.0),
-    operators=True,
-    check_outputs=False,
-)
 # One of each kind: a blocked layout, functions, attention, quantised in two ways, control flow, recurrent.
 BY_VALUES = (
     *("mobilenet_v3_small.onnx", "vit.onnx", "text_encoder.onnx", "audio.onnx", "grouped_decoder.onnx"),
@@ -36,12 +29,6 @@ BY_VALUES = (
 def profiled(path: Path, shapes: RealModel | None = None) -> Run:
     with OpenDevice(Device(name="local")) as device:
         return device.profile(read_model(path, shapes=shapes.shapes if shapes else None), ONCE)
-
-
-def feeds(run: Run) -> dict[str, NDArray[np.generic]]:
-    tensors = run.profile.inputs
-    made = inputs.make(tensors, run.profile.job.seed)
-    return {t.name: np.frombuffer(data, t.dtype).reshape(t.shape) for t, data in zip(tensors, made, strict=True)}
 
 
 @pytest.mark.slow

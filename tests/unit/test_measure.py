@@ -13,6 +13,7 @@ import pytest
 
 from device_agents import measure
 from device_agents.machine import Machine
+from device_agents.operator_pass import operator_pass
 from device_agents.runtimes import RuntimeRefusal
 from device_agents.wire import Gate, Job, ModelRef, Progress, RuntimeOptions, Schedule
 from tests.odd_models import write_chain, write_loop
@@ -136,7 +137,7 @@ def profile_of_chain(tmp_path: Path, n_nodes: int, **schedule: object) -> dict[s
         gate=Gate(timeout_s=0.0, window_s=0.0),
         operators=True,
     )
-    body, _ = measure.operator_pass(job, str(path), (), Machine(), ignore)
+    body, _ = operator_pass(job, str(path), (), Machine(), ignore)
     return body
 
 
@@ -175,7 +176,7 @@ def test_a_model_with_control_flow_begins_with_a_small_batch(tmp_path: Path) -> 
         gate=Gate(timeout_s=0.0, window_s=0.0),
     )
 
-    body, _ = measure.operator_pass(job, str(path), (), Machine(), ignore)
+    body, _ = operator_pass(job, str(path), (), Machine(), ignore)
 
     assert body["n_batches"] >= 3
     assert len(body["latencies_s"]) == 20
