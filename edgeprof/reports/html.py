@@ -15,6 +15,7 @@ from device_agents.wire import MEASURED
 from edgeprof.errors import MeasurementError
 from edgeprof.reports.agreement import ADVICE, agreement
 from edgeprof.reports.quantities import count, duration, interval, percent, plain, shape, size
+from edgeprof.reports.structure import structure_line
 from edgeprof.run import Run
 from edgeprof.statistics import (
     OperatorRow,
@@ -294,6 +295,8 @@ def _sums(run: Run, totals: OperatorTotals) -> str:
     if totals.remainder_s is not None:
         parts.append(f"unexplained {duration(totals.remainder_s)} ({percent(totals.remainder_share)})")
     parts.append(f"unmapped {totals.n_unmapped} kernels ({percent(totals.unmapped_share)})")
+    if run.structure is not None:
+        parts.append(structure_line(run.structure))
     line = f'<p class="soft">{_text("; ".join(parts))}</p>'
     notes = [note for note in (totals.note, *operator_notes(run.profile)) if note]
     return line + (_list(map(_text, notes)) if notes else "")

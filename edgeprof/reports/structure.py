@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgeprof.models.groups import counted
 from edgeprof.run import Structure
 
 __all__ = ["structure_line"]
@@ -17,12 +18,12 @@ def structure_line(structure: Structure) -> str:
     if structure.n_idle:
         told += f", {structure.n_idle} not run"
     failures = (
-        ("in several groups", structure.n_repeated, structure.repeated),
-        ("in none", structure.n_missing, structure.missing),
-        ("kernels without origin", structure.n_unmapped, tuple(map(str, structure.unmapped))),
+        ("node", "in several groups", structure.n_repeated, structure.repeated),
+        ("node", "in none", structure.n_missing, structure.missing),
+        ("kernel", "without origin", structure.n_unmapped, tuple(map(str, structure.unmapped))),
     )
-    for what, n, names in failures:
+    for kind, what, n, names in failures:
         if n:
             more = f" and {n - NAMES_SHOWN} more" if n > NAMES_SHOWN else ""
-            told += f"; {n} {what}: {', '.join(names[:NAMES_SHOWN])}{more}"
+            told += f"; {counted(n, kind)} {what}: {', '.join(names[:NAMES_SHOWN])}{more}"
     return told

@@ -166,6 +166,24 @@ def test_a_batch_too_large_for_any_bound_still_gives_one_run(tmp_path: Path) -> 
     assert len(body["latencies_s"]) == 1
 
 
+def test_a_batch_that_is_refused_costs_its_runs_alone(tmp_path: Path) -> None:
+    path = tmp_path / "chain.onnx"
+    write_chain(path, 100)
+    schedule = Schedule(operator_runs=10, operator_batch_events=700, operator_max_s=1e6)
+    model = ModelRef("chain.onnx", "onnx", "0", ())
+    job = Job(model, "onnxruntime", schedule=schedule, gate=Gate(timeout_s=0.0, window_s=0.0))
+
+    def remove_model(progress: Progress) -> None:
+        if progress.done:
+            path.unlink(missing_ok=True)
+
+    body, _ = operator_pass(job, str(path), (), Machine(), remove_model)
+
+    assert body["n_batches"] == 1
+    assert 1 <= len(body["latencies_s"]) < 10
+    assert any("no further batch of profiled runs" in note for note in body["notes"])
+
+
 def test_a_model_with_control_flow_begins_with_a_small_batch(tmp_path: Path) -> None:
     path = tmp_path / "loop.onnx"
     write_loop(path, 50)
