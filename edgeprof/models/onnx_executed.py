@@ -88,7 +88,8 @@ def original_names(name: str) -> Iterator[tuple[str, bool]]:
     BatchNormalization and Mul that became a depthwise convolution have one more suffix (nchwc_transformer.cc).
     """
     yield name, False
-    unique = UNIQUE.sub("", name)
+    # A dequantisation is repeated for each of its readers (ensure_unique_dq_for_node_unit.cc).
+    unique = UNIQUE.sub("", name).removesuffix("/duplicated")
     if unique != name:
         yield unique, False
     plain = layout_name(name)
