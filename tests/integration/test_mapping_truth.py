@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,6 +47,33 @@ def test_every_node_of_a_real_model_is_in_exactly_one_group_and_no_kernel_withou
     assert run.structure is not None
     assert (run.structure.repeated, run.structure.missing, run.structure.unmapped) == ((), (), ())
     assert run.structure.n_nodes == run.structure.n_grouped + run.structure.n_folded + run.structure.n_idle
+
+
+@pytest.mark.parametrize("level", ["extended", "basic", "none"])
+@pytest.mark.parametrize("name", ["mobilenet_v3_small.onnx", "text_encoder_static_int8.onnx"])
+def test_less_optimised_graphs_are_covered_as_well(name: str, level: str, models_dir: Path) -> None:
+    settings = replace(ONCE, options=wire.RuntimeOptions(optimization=level))
+
+    with OpenDevice(Device(name="local")) as device:
+        run = device.profile(read_model(real_model(name).path), settings)
+
+    assert run.structure is not None
+    assert run.structure.n_failures == 0
+
+
+@pytest.mark.parametrize("xnnpack", [True, False])
+@pytest.mark.parametrize("name", ["okay_nabu.tflite", "face_detection_full_range_sparse.tflite", "text_encoder.tflite"])
+def test_an_older_tflite_is_covered_as_well(name: str, xnnpack: bool, models_dir: Path) -> None:
+    library = next(
+        models_dir.rglob("libtensorflowlite_c.so")
+    ).resolve()  # TFLite 2.17, which leaves variables to TFLite
+    options = wire.RuntimeOptions(library=str(library), xnnpack=xnnpack)
+
+    with OpenDevice(Device(name="local")) as device:
+        run = device.profile(read_model(real_model(name).path), replace(ONCE, runtime="tflite", options=options))
+
+    assert run.structure is not None
+    assert run.structure.n_failures == 0
 
 
 @pytest.mark.parametrize("name", BY_VALUES)
