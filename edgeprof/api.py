@@ -108,7 +108,7 @@ def profile(
             affinity=tuple(affinity),
             batch=None if batch is None else _at_least("batch", batch, 1),
             streams=_at_least("streams", streams, 1),
-            shapes={name: _shape(name, dims) for name, dims in (shapes or {}).items()},
+            shapes=_shapes(shapes),
         ),
         schedule=wire.Schedule(
             rounds=_at_least("rounds", rounds, 1),
@@ -148,6 +148,12 @@ def _seconds(name: str, value: float, least: float = 0.0) -> float:
     if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= least):
         raise UsageError(f"{name} cannot be {value!r}", f"give seconds, at least {least:g}")
     return float(value)
+
+
+def _shapes(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:
+    if shapes is not None and not isinstance(shapes, Mapping):
+        raise UsageError(f"shapes is {shapes!r}", "give a mapping, as in shapes={'x': (1, 3, 224, 224)}")
+    return {name: _shape(name, dims) for name, dims in (shapes or {}).items()}
 
 
 def _shape(name: str, dims: Sequence[int]) -> tuple[int, ...]:

@@ -43,6 +43,8 @@ BLOCKS = 10
 # Makes the median absolute deviation of a normal distribution its standard deviation: 1 / Phi^-1(3/4).
 MAD_TO_SIGMA = 1.4826
 # A runtime's clock of step r misjudges one duration by up to r: below 10 r that is more than a tenth of it.
+# Two sums of operators that differ by more than this need a word.
+SUMS_AGREE = 0.05
 RESOLUTION_STEPS = 10
 # An interval wider than its median says only that nothing is known; its digits would look like knowledge.
 USELESS_HALF_WIDTH = 0.5
@@ -382,6 +384,7 @@ def operator_totals(run: Run) -> OperatorTotals | None:
         return None
     rows = operator_rows(run)
     total, note = _sum_per_run(recorded)
+    note = note or _unsteady(total, sum(row.median_s or 0.0 for row in rows))
     profiled = _median(recorded.latencies_s)
     rounds = usable_rounds(run.profile)
     unprofiled = float(np.median(np.concatenate(rounds))) if rounds else None
@@ -422,6 +425,16 @@ def _sum_per_run(recorded: OperatorPass) -> tuple[float | None, str | None]:
         return _median(np.sum([kernel.times_s for kernel in recorded.kernels], axis=0)), None
     medians = [m for k in recorded.kernels if (m := _median(k.times_s)) is not None]
     return sum(medians), "not every kernel was timed in every run: the sum is of the kernels' medians"
+
+
+def _unsteady(total: float | None, of_medians: float) -> str | None:
+    """Where whole runs were slow the median of their sums lies above the sum of the kernels' medians."""
+    if not total or abs(of_medians / total - 1.0) <= SUMS_AGREE:
+        return None
+    return (
+        f"the kernels' medians add up to {of_medians / total:.0%} of the sum of kernels, which is the median over "
+        "whole runs: some runs were slow as a whole; shares are of the medians"
+    )
 
 
 def _median(samples: Sequence[float] | Array) -> float | None:

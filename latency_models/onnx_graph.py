@@ -312,6 +312,8 @@ class _Reader:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     operators: list[Operator] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
+    # Names that the file gives: no invented name may take one away from a later node.
+    given: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     n_graphs: int = 0
 
@@ -348,6 +350,7 @@ class _Reader:
         scope.update({name: path + name for name in own if name})
         for value in values:
             self.add_value(path + value.name, value.type)
+        self.given.update(path + node.name for node in graph.node if node.name)
         for index, node in enumerate(graph.node):
             self.add_node(node, index, number, body, scope)
 
@@ -366,7 +369,7 @@ class _Reader:
         name, invented = path + node.name, not node.name or path + node.name in self.names
         if invented:
             name = path + f"{node.op_type}_{index}"
-            while name in self.names:
+            while name in self.names or name in self.given:
                 name += "_"
         self.names.add(name)
         outputs = tuple(scope[output] if output else "" for output in node.output)

@@ -39,6 +39,16 @@ def _classify_load(name: str, words: str) -> Tuple[str, str]:
             "use a smaller model, or quantize this one",
         ),
         (
+            r"(?!com\.microsoft)\b[\w-]+(\.[\w-]+)+:\w+\(-?\d+\) is not a registered",
+            "unsupported-operator",
+            "operators of other domains need a library, which edgeprof cannot load: replace it when exporting",
+        ),
+        (
+            r"two nodes with same node name",
+            "model-invalid",
+            "give each node a name of its own; onnxruntime refuses what onnx.checker.check_model lets pass",
+        ),
+        (
             r"No Op registered|is not a registered function|Could not find an implementation",
             "unsupported-operator",
             "update onnxruntime on the device, or replace this operator when exporting the model",

@@ -14,6 +14,10 @@ from latency_models.graph import Operator as Node
 __all__ = ["Explainer", "Mapping", "counted", "listed", "without_origin"]
 
 
+# Nodes whose bodies run as often as the data says.
+LOOPS = frozenset(("Loop", "Scan", "WHILE"))
+
+
 class Mapping(NamedTuple):
     """What a mapper found: an operator for each kernel, notes, and which nodes no kernel needs to cover.
 
@@ -31,17 +35,28 @@ class Explainer:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
+        self._loops = tuple(f"{node.name}/" for node in graph.operators if node.type in LOOPS)
         self.readers: dict[str, set[str]] = defaultdict(set)
         for node in graph.operators:
             for name in node.inputs:
                 self.readers[name].add(node.name)
 
-    def explained(self, index: int, kernel: Kernel, nodes: Sequence[Node], part: bool = False) -> Operator:
+    def explained(
+        self, index: int, kernel: Kernel, nodes: Sequence[Node], part: bool = False, step: bool = False
+    ) -> Operator:
         """Kernel number `index` as the run of `nodes`, in the order of the file.
 
-        `part` says that another kernel runs these nodes too, so that their work is not this one's alone.
+        `part` says that other kernels run these nodes too, so that their work is not this one's alone; `step` that this
+        one does only an activation or a copy for them, which is no multiply-accumulate. The work of a loop's body is
+        unknown: the file does not tell how often it runs.
         """
         inputs, outputs = self._boundary(nodes)
+        macs = _sum(node.macs for node in nodes)
+        is_repeated = any(f"{node.body}/".startswith(self._loops) for node in nodes) if self._loops else False
+        if step:
+            macs = 0
+        elif (part and macs) or is_repeated:
+            macs = None
         return Operator(
             kernel=index,
             origin="node" if len(nodes) == 1 else "fused",
@@ -49,8 +64,8 @@ class Explainer:
             node_types=tuple(node.type for node in nodes),
             input_shapes=kernel.input_shapes or _shapes(inputs, self.graph),
             output_shapes=kernel.output_shapes or _shapes(outputs, self.graph),
-            macs=None if part else _sum(node.macs for node in nodes),
-            moved_bytes=None if part else self._moved_bytes(nodes, (*inputs, *outputs)),
+            macs=macs,
+            moved_bytes=None if part or step or is_repeated else self._moved_bytes(nodes, (*inputs, *outputs)),
         )
 
     def _boundary(self, nodes: Sequence[Node]) -> tuple[list[str], list[str]]:

@@ -219,9 +219,12 @@ class Groups:
         if outer is not None:
             stored = (name for name, tensor in self.executed.tensors.items() if tensor.is_constant)
             constant.update(original for name in stored if (original := self.find.tensor(outer, name)))
+        stored_names = set(constant)
         for node in self.graph.operators:
             if node.type in CONTROL_FLOW or self.owned.intersection(node.outputs):
                 continue
+            if node.type == "DequantizeLinear" and not stored_names.intersection(node.outputs):
+                continue  # a quantised kernel reads the weights as they are stored
             outputs = [name for name in node.outputs if name]
             inputs = [name for name in node.inputs if name]
             if all(name in constant for name in outputs) or (inputs and all(name in constant for name in inputs)):

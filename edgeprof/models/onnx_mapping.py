@@ -120,9 +120,11 @@ def _notes(
     missing = [node.name for node in groups.left if node.name not in silent]
     if missing:
         yield f"{counted(len(missing), 'node')} covered by no kernel: {listed(missing)}"
-    computed = sum(node.type != "Constant" for node in groups.graph.operators if node.name in groups.folded)
-    if computed:
-        yield f"{counted(computed, 'node')} computed once, when the model was loaded"
+    computed = [node for node in groups.graph.operators if node.name in groups.folded]
+    constants = sum(node.type == "Constant" for node in computed)
+    if len(computed) > constants:
+        told = f" ({constants} of them constants)" if constants else ""
+        yield f"{counted(len(computed), 'node')} computed once, when the model was loaded{told}"
 
 
 def _by_name(graph: Graph, kernels: Sequence[Kernel], why: str) -> Mapping:

@@ -73,7 +73,7 @@ def map_kernels(graph: Graph, recorded: OperatorPass) -> Mapping:
         else:
             node = mapping.nodes[index]
             group = sorted((node, *absorbed.get(node.name, ())), key=lambda member: (member.subgraph, member.index))
-            operators.append(explainer.explained(index, kernel, group, part=index in mapping.steps))
+            operators.append(explainer.explained(index, kernel, group, step=index in mapping.steps))
     notes = (*graph.notes, *mapping.notes, *_notes(graph, operators, kernels, mapping))
     folded = frozenset(node.name for node in graph.operators if node.is_folded)
     return Mapping(tuple(operators), notes, folded, frozenset(_idle(graph, operators)))

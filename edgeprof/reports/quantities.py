@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["count", "duration", "interval", "percent", "plain", "shape", "size"]
+__all__ = ["count", "duration", "interval", "keep_end", "percent", "plain", "shape", "size"]
 
 TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
@@ -94,3 +94,8 @@ def _places(uncertainty: float) -> int:
 
 def _short(number: float) -> str:
     return f"{number:.{_digits(number)}f}"
+
+
+def keep_end(text: str, width: int) -> str:
+    """Names of nodes differ at their end: /features/features.3/conv/Conv."""
+    return text if len(text) <= width else "…" + text[len(text) - width + 1 :]

@@ -18,7 +18,7 @@ from device_agents.wire import MEASURED, Profile, TensorInfo
 from edgeprof.errors import MeasurementError
 from edgeprof.reports.agreement import ADVICE, agreement
 from edgeprof.reports.groups import render_groups
-from edgeprof.reports.quantities import count, duration, interval, percent, plain, shape, size
+from edgeprof.reports.quantities import count, duration, interval, keep_end, percent, plain, shape, size
 from edgeprof.reports.structure import structure_line
 from edgeprof.run import Run
 from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
@@ -263,7 +263,7 @@ class OperatorTable:
             table.add_column(title, width=width, justify=justify, no_wrap=True)
         largest = max((row.share or 0.0 for row in self._rows), default=0.0)
         for row in self._rows:
-            name = Text(_keep_end(plain(row.name), name_width), style="dim" if row.origin == "layout" else "")
+            name = Text(keep_end(plain(row.name), name_width), style="dim" if row.origin == "layout" else "")
             cells = _cells(row, largest, self._step_s) | (_work_cells(row) if is_wide else {})
             table.add_row(name, *(cells[title] for title, _, _ in columns))
         yield table
@@ -352,7 +352,7 @@ def _add_operator_notes(grid: Table, run: Run) -> None:
 
 def _overhead(share: float | None) -> str:
     if share is None:
-        return "there is no latency to compare with"
+        return "there is no latency of one stream to compare with"
     # Rounded first: "-0.0%" would claim a direction.
     return f"{round(share, 3) + 0.0:+.1%} against the run without profiler"
 
@@ -382,11 +382,6 @@ def _plural(n: int, noun: str) -> str:
 
 def _plain(text: str) -> Text:
     return Text(plain(text))
-
-
-def _keep_end(text: str, width: int) -> str:
-    """Names of nodes differ at their end: /features/features.3/conv/Conv."""
-    return text if len(text) <= width else "…" + text[len(text) - width + 1 :]
 
 
 def _keep_start(text: str, width: int) -> str:

@@ -76,6 +76,7 @@ def test_neither_pandas_nor_torch_is_imported_before_it_is_needed() -> None:
         ({"min_s": 5.0, "max_s": 1.0}, "max_s cannot be 1.0"),
         ({"min_s": "1"}, "min_s cannot be '1'"),
         ({"deadline_s": 0}, "deadline_s cannot be 0"),
+        ({"shapes": "x=1,3"}, "shapes is 'x=1,3'"),
         ({"shapes": {"x": "1,3"}}, "the shape of 'x' is '1,3'"),
         ({"shapes": {"x": (1, 0)}}, "a dimension of 'x' cannot be 0"),
         ({"inputs": {"x": object()}}, "the values of input 'x' are no array of numbers"),

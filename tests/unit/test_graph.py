@@ -57,6 +57,17 @@ def test_unknown_dimensions_leave_the_work_unknown_instead_of_zero(tmp_path: Pat
     assert graph.operators[4].moved_bytes is None
 
 
+def test_a_name_that_is_invented_takes_none_away_from_a_later_node(tmp_path: Path) -> None:
+    block = onnx_maker.residual_block(named=False)
+    block.graph.node[2].name = "Conv_0"
+
+    graph = onnx_graph.read(onnx_maker.save(block, tmp_path / "block.onnx"))
+
+    assert [(o.name, o.name_is_invented) for o in graph.operators if "Conv_0" in o.name] == [
+        ("Conv_0_", True), ("Conv_0", False)
+    ]  # fmt: skip
+
+
 def test_a_dimension_of_minus_one_is_an_open_one(tmp_path: Path) -> None:
     block = onnx_maker.residual_block()
     block.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
