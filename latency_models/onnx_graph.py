@@ -108,22 +108,28 @@ def external_files(model: ModelProto) -> dict[str, str]:
 
 
 def declared_inputs(model: ModelProto) -> tuple[DeclaredInput, ...]:
-    """The inputs of a parsed model as its file declares them. Sizes below 1 count as open, as they do at run time."""
+    """The inputs of a parsed model as its file declares them. Sizes below 0 count as open, as they do at run time.
+
+    Raises:
+        ShapeError: an input has a size of 0.
+    """
     weights = {tensor.name for tensor in model.graph.initializer}
     return tuple(
         DeclaredInput(
             name=value.name,
             dtype=_dtype(value.type.tensor_type.elem_type) if value.type.HasField("tensor_type") else None,
-            dims=_declared_dims(value.type.tensor_type),
+            dims=_declared_dims(value.name, value.type.tensor_type),
         )
         for value in model.graph.input
         if value.name not in weights
     )
 
 
-def _declared_dims(tensor: TypeProto.Tensor) -> tuple[int | str | None, ...] | None:
+def _declared_dims(name: str, tensor: TypeProto.Tensor) -> tuple[int | str | None, ...] | None:
     if not tensor.HasField("shape"):
         return None
+    if any(dim.HasField("dim_value") and dim.dim_value == 0 for dim in tensor.shape.dim):
+        raise ShapeError(f"input {name!r} has a size of 0 in the file, so there is nothing to compute: export it anew")
     return tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param.strip("?") or None for dim in tensor.shape.dim)
 
 

@@ -57,6 +57,14 @@ def test_unknown_dimensions_leave_the_work_unknown_instead_of_zero(tmp_path: Pat
     assert graph.operators[4].moved_bytes is None
 
 
+def test_an_input_of_size_zero_is_refused_by_name(tmp_path: Path) -> None:
+    block = onnx_maker.residual_block()
+    block.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 0
+
+    with pytest.raises(ShapeError, match="input 'x' has a size of 0 in the file"):
+        onnx_graph.declared_inputs(block)
+
+
 def test_a_name_that_is_invented_takes_none_away_from_a_later_node(tmp_path: Path) -> None:
     block = onnx_maker.residual_block(named=False)
     block.graph.node[2].name = "Conv_0"
