@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,15 +12,15 @@ from typing import Self
 from device_agents import wire
 from edgeprof import __version__
 from edgeprof.agent import Agent, Deadlines
-from edgeprof.errors import EdgeprofError, JobRefused, UsageError
+from edgeprof.errors import EdgeprofError, JobRefused, LinkError, UsageError
 from edgeprof.fleet import Device
 from edgeprof.links import Link, open_link
 from edgeprof.models import ModelFile, board_to_simulate, input_notes, map_operators, with_groups, work
 from edgeprof.provision import python_for
-from edgeprof.reference import check_outputs
+from edgeprof.reference import Reference, check_outputs
 from edgeprof.run import OutputCheck, Run, new_run_id
 
-__all__ = ["OpenDevice", "Settings"]
+__all__ = ["Measure", "OnProgress", "OpenDevice", "Settings", "attached"]
 
 # In this order a runtime is tried where the user names none.
 RUNTIMES_BY_FORMAT = {"onnx": ("onnxruntime",), "tflite": ("litert", "tflite")}
@@ -31,6 +30,8 @@ TRY_NEXT = frozenset({"runtime-missing", "unsupported-model", "unsupported-opera
 SHAPE_REFUSALS = frozenset({"bad-input", "crashed"})
 
 OnProgress = Callable[[wire.Progress], None]
+# Has a device do a job and brings its profile back.
+Measure = Callable[["OpenDevice", ModelFile, wire.Job, OnProgress | None], wire.Profile]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,30 +55,59 @@ class Settings:
 class OpenDevice:
     """A device with its link open, and an agent for every Python that was needed so far. A context manager.
 
-    Raises (on entering):
+    `measure` has a job measured; `reference` checks outputs (by default one of its own, begun when it is needed).
+
+    Raises (on entering, and from whatever needs the link after `disconnect`):
         LinkError: the device cannot be reached.
     """
 
-    def __init__(self, device: Device, *, link: Link | None = None, deadlines: Deadlines | None = None) -> None:
+    def __init__(
+        self,
+        device: Device,
+        *,
+        link: Link | None = None,
+        deadlines: Deadlines | None = None,
+        measure: Measure | None = None,
+        reference: Reference | None = None,
+    ) -> None:
         self.device = device
         self._link = link or open_link(device)
         self._deadlines = deadlines
+        self._measure = measure or attached
+        self._reference = reference
         self._stack = ExitStack()
+        self._connection: ExitStack | None = None
         self._agents: dict[str, Agent] = {}
-        self._here: OpenDevice | None = None
         self.connect_s = 0.0
 
     def __enter__(self) -> Self:
-        begin = time.perf_counter()
-        self._stack.enter_context(self._link)
-        self.connect_s = time.perf_counter() - begin
+        self.connect()
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.disconnect()
         self._stack.close()
+
+    def connect(self) -> None:
+        """Open the link, unless it is open."""
+        if self._connection is not None:
+            return
+        begin = time.perf_counter()
+        with ExitStack() as stack:
+            stack.enter_context(self._link)
+            self._connection = stack.pop_all()
+        self.connect_s = time.perf_counter() - begin
+
+    def disconnect(self) -> None:
+        """Close the link and end the agents; what was handed to the device's keeper goes on."""
+        connection, self._connection = self._connection, None
+        self._agents.clear()
+        if connection is not None:
+            connection.close()
 
     def agent(self, runtime: str) -> Agent:
         """The agent in the Python that has this runtime; started on first use, and again if it has left."""
+        self.connect()
         python = python_for(self.device, runtime)
         running = self._agents.get(python)
         if running is not None and running.is_alive():
@@ -85,7 +115,9 @@ class OpenDevice:
         if running is not None:
             running.close()
         agent = Agent(self._link, python, name=self.device.name, deadlines=self._deadlines)
-        self._agents[python] = self._stack.enter_context(agent)
+        if self._connection is None:
+            raise LinkError(f"{self.device.name}: the link is not open", "connect again")
+        self._agents[python] = self._connection.enter_context(agent)
         return agent
 
     def profile(self, model: ModelFile, settings: Settings, on_progress: OnProgress | None = None) -> Run:
@@ -135,34 +167,48 @@ class OpenDevice:
         return (settings.runtime,)
 
     def _profile_with(self, runtime: str, model: ModelFile, settings: Settings, on_progress: OnProgress | None) -> Run:
+        job = self.job(runtime, model, settings)
+        begin = time.perf_counter()
+        try:
+            profile = self._measure(self, model, job, on_progress)
+        except JobRefused as refusal:
+            raise _with_assumptions(refusal, model) from refusal
+        stages_s = {"connect": self.connect_s, **self.agent(runtime).stages_s, "profile": time.perf_counter() - begin}
+        return self.explain(model, settings, profile, stages_s, on_progress)
+
+    def ready_agent(self, runtime: str, options: wire.RuntimeOptions) -> Agent:
+        """The agent in the Python that has this runtime.
+
+        Raises:
+            JobRefused: the runtime cannot be used there; the message says why.
+        """
         agent = self.agent(runtime)
         info = next((r for r in agent.hello.runtimes if r.name == runtime), None)
-        if info is None or (info.reason is not None and settings.options.library is None):
+        if info is None or (info.reason is not None and options.library is None):
             reason = info.reason if info is not None else "unknown to the agent"
             raise JobRefused(
                 f"{self.device.name}: {runtime} cannot be used: {reason}",
                 f"see what is missing: edgeprof devices doctor {self.device.name}",
                 "runtime-missing",
             )
-        job = self._job(runtime, model, settings)
-        agent.push(model.to_send() if runtime != "simulated" else ())
-        begin = time.perf_counter()
-        try:
-            profile = agent.profile(job, on_progress)
-        except JobRefused as refusal:
-            raise _with_assumptions(refusal, model) from refusal
-        answered = time.perf_counter()
+        return agent
+
+    def explain(
+        self,
+        model: ModelFile,
+        settings: Settings,
+        profile: wire.Profile,
+        stages_s: dict[str, float] | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Run:
+        """What a profile from this device means in the words of the model file, with its outputs checked: a run."""
         if self.device.origin is not None and profile.origin == wire.MEASURED:
             profile = dataclasses.replace(profile, origin=self.device.origin)
+        begin = time.perf_counter()
         found = map_operators(model, profile.operators) if profile.operators is not None else None
         mapped = time.perf_counter()
-        stages_s = {
-            "connect": self.connect_s,
-            **agent.stages_s,
-            "profile": answered - begin,
-            "map operators": mapped - answered,
-        }
         check, check_missing = self._check_outputs(model, settings, profile, on_progress)
+        ends_s = {"map operators": mapped - begin, "check outputs": time.perf_counter() - mapped}
         return Run(
             id=new_run_id(),
             created_at_s=time.time(),
@@ -171,8 +217,8 @@ class OpenDevice:
             profile=dataclasses.replace(profile, output_values=()),
             operators=with_groups(found.operators, model.graph) if found is not None else (),
             structure=found.structure if found is not None else None,
-            notes=(*input_notes(model, runtime), *(found.notes if found is not None else ())),
-            stages_s={**stages_s, "check outputs": time.perf_counter() - mapped},
+            notes=(*input_notes(model, profile.job.runtime), *(found.notes if found is not None else ())),
+            stages_s={**(stages_s or {}), **ends_s},
             output_check=check,
             output_check_missing=check_missing,
         )
@@ -188,20 +234,15 @@ class OpenDevice:
         if on_progress is not None:
             on_progress(wire.Progress("outputs"))
         try:
-            return check_outputs(self._reference().agent(profile.job.runtime), model.to_send(), profile), None
+            if self._reference is None and self.device.scheme == "local":
+                return check_outputs(self.agent(profile.job.runtime), model.to_send(), profile), None
+            self._reference = self._reference or self._stack.enter_context(Reference())
+            return self._reference.check(model.to_send(), profile), None
         except EdgeprofError as error:
             return None, str(error)
 
-    def _reference(self) -> OpenDevice:
-        """The device that is the host itself: this one, or one more."""
-        if self.device.scheme == "local":
-            return self
-        if self._here is None:
-            here = Device(name="this machine", python=sys.executable)
-            self._here = self._stack.enter_context(OpenDevice(here))
-        return self._here
-
-    def _job(self, runtime: str, model: ModelFile, settings: Settings) -> wire.Job:
+    def job(self, runtime: str, model: ModelFile, settings: Settings) -> wire.Job:
+        """What the agent is asked to do."""
         job = wire.Job(
             model=model.ref(),
             runtime=runtime,
@@ -223,6 +264,13 @@ class OpenDevice:
             board=board_to_simulate(self.device.board or ""),
             work=work(model.graph),
         )
+
+
+def attached(opened: OpenDevice, model: ModelFile, job: wire.Job, on_progress: OnProgress | None) -> wire.Profile:
+    """Measure while the link is open: the job ends with the link."""
+    agent = opened.ready_agent(job.runtime, job.options)
+    agent.push(model.to_send() if job.runtime != "simulated" else ())
+    return agent.profile(job, on_progress)
 
 
 def _with_assumptions(refusal: JobRefused, model: ModelFile) -> JobRefused:
