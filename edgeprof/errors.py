@@ -18,6 +18,7 @@ EdgeprofError
 │   └── JobRefused              the device said no, and why
 ├── MeasurementError            a profile from which nothing can be computed
 └── StoreError                  the store of profiles
+    └── Fenced                  another controller took the campaign over
 
 A message says what went wrong and where; `advice` says what to do now. Only the command line exits.
 """
@@ -108,3 +109,7 @@ class MeasurementError(EdgeprofError):
 
 class StoreError(EdgeprofError):
     """The store of profiles cannot be opened, or does not have what was asked for."""
+
+
+class Fenced(StoreError):
+    """Another controller took this campaign over: its results count, this one's do not."""

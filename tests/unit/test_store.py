@@ -17,10 +17,10 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from edgeprof import store as store_module
 from edgeprof.errors import StoreError
 from edgeprof.run import SCHEMA, decode_run, encode_run
-from edgeprof.store import MIGRATIONS, SCHEMA_VERSION, Store, migrate
+from edgeprof.store import SCHEMA_VERSION, Store
+from edgeprof.store.schema import MIGRATIONS, TABLES, migrate
 from tests.unit.run_factory import make_run
 
 ROOT = Path(__file__).parents[2]
@@ -201,10 +201,12 @@ def test_a_process_that_dies_while_it_writes_leaves_no_half_run(tmp_path: Path) 
         store.add(make_run("first"))
     script = f"""
         import os
-        from edgeprof.store import RUNS, Store, _row
+        from edgeprof.store import Store
+        from edgeprof.store.runs import row_of
+        from edgeprof.store.schema import RUNS
         from tests.unit.run_factory import make_run
         with Store({str(path)!r}) as store, store._writing("x") as connection:
-            connection.execute(RUNS.insert(), _row(make_run("second")))
+            connection.execute(RUNS.insert(), row_of(make_run("second")))
             os.kill(os.getpid(), 9)
     """
 
@@ -280,7 +282,7 @@ def test_the_migrations_make_exactly_the_tables_that_are_queried(tmp_path: Path)
         inspector = sa.inspect(store._open_engine())
         made = {table: {c["name"] for c in inspector.get_columns(table)} for table in inspector.get_table_names()}
 
-    assert made == {table.name: {c.name for c in table.columns} for table in store_module.TABLES.sorted_tables}
+    assert made == {table.name: {c.name for c in table.columns} for table in TABLES.sorted_tables}
 
 
 def test_an_older_store_is_brought_up_to_date_with_its_runs(tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+"""What is kept: every run that was ever made, with its raw samples, and the campaigns that made them.
+
+In SQLite (a path) or PostgreSQL (a URL). The only place that knows SQL. Nothing computed is stored.
+"""
+
+from __future__ import annotations
+
+from edgeprof.store.backend import Waits
+from edgeprof.store.campaigns import (
+    DONE,
+    FAILED,
+    PENDING,
+    RUNNING,
+    Campaign,
+    CampaignJob,
+    CampaignsInStore,
+    Reason,
+)
+from edgeprof.store.runs import LATEST, Imported, RunsInStore, StoredRun, stored
+from edgeprof.store.schema import SCHEMA_VERSION
+
+__all__ = [
+    "DONE",
+    "FAILED",
+    "LATEST",
+    "PENDING",
+    "RUNNING",
+    "SCHEMA_VERSION",
+    "Campaign",
+    "CampaignJob",
+    "Imported",
+    "Reason",
+    "Store",
+    "StoredRun",
+    "Waits",
+    "stored",
+]
+
+
+class Store(RunsInStore, CampaignsInStore):
+    """Runs and campaigns at one place: a path (SQLite), or a database URL. See `Database` for how it is opened."""
