@@ -31,6 +31,7 @@ check: setup    ## format, lint, types, import rules, the agent's Python floor
 test: setup     ## the whole test suite
 	sh tools/sshd.sh
 	sh tools/arm64.sh
+	sh tools/postgres.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 arm64: setup    ## profile a real model per runtime, operator by operator, on an emulated arm64 device

@@ -29,7 +29,7 @@ from edgeprof.models import ModelFile, read_arrays, read_model
 from edgeprof.models.arrays import UNNAMED, Array
 from edgeprof.models.in_memory import is_onnx_model, is_torch_module, save_onnx_model, save_torch_module
 from edgeprof.outputs import disagreements
-from edgeprof.places import fleet_file, store_file
+from edgeprof.places import fleet_file, store_place
 from edgeprof.profiling import OpenDevice, Settings
 from edgeprof.reports.document import from_document, to_document, write_documents
 from edgeprof.reports.quantities import duration, plain
@@ -87,7 +87,8 @@ def profile(
     arrays, or the path of an .npz or .npy file. A torch module needs them, to be exported: what its forward takes, a
     tensor, several in a tuple, or a mapping of names to tensors.
     `device` is a name in fleet.toml, an address such as "ssh://pi@host", a Device, or None for this machine.
-    `store` says where the run is kept: True is the user's store, None or False nowhere, else a path or a URL.
+    `store` says where the run is kept: True is the user's store ($EDGEPROF_STORE), None or False nowhere, else a path
+    or a URL.
     `on_progress` is called with the stage of the job and how far it is.
     All others are the options of `edgeprof profile`, under the same names; those that end with `_s` are seconds.
 
@@ -183,7 +184,7 @@ def _device(device: str | Device | None) -> Device:
 
 def _store_place(store: bool | str | PathLike[str] | None) -> str | Path:
     if store is True:
-        return store_file()
+        return store_place()
     return store if isinstance(store, str) else Path(str(store))
 
 

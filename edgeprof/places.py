@@ -7,10 +7,12 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["config_dir", "data_dir", "fleet_file", "identity_file", "known_hosts_file", "store_file"]
+__all__ = ["config_dir", "data_dir", "fleet_file", "identity_file", "known_hosts_file", "store_place"]
 
 # One folder for everything, for tests, containers and people who want to see it all in one place.
 HOME_VARIABLE = "EDGEPROF_HOME"
+# A store elsewhere: the path of a SQLite file, or the URL of a database that a team shares.
+STORE_VARIABLE = "EDGEPROF_STORE"
 
 
 def config_dir() -> Path:
@@ -39,6 +41,7 @@ def identity_file() -> Path:
     return config_dir() / "id_ed25519"
 
 
-def store_file() -> Path:
-    """The store of runs on this machine."""
-    return data_dir() / "store.sqlite"
+def store_place(given: str | None = None) -> str:
+    """The path or the URL of the store: what was given on a command line, else $EDGEPROF_STORE, else a file of ours."""
+    place = given or os.environ.get(STORE_VARIABLE) or str(data_dir() / "store.sqlite")
+    return place if "://" in place else str(Path(place).expanduser())

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import postgres
+from tests.postgres import PostgresServer
 
 MODELS = Path(__file__).parents[1] / ".cache" / "models"
 
@@ -20,6 +24,7 @@ KNOWN_SKIPS = (
     r"no emulated arm64 device: it is made of Debian 12, and this is ",
     r"no emulated arm64 device: no namespaces of our own: ",
     r"no emulated arm64 device: Debian's packages cannot be had",
+    r"no PostgreSQL on this machine",
     r"torch is not installed: run `make torch`",
 )
 
@@ -30,6 +35,22 @@ def models_dir() -> Path:
     if not MODELS.is_dir():
         pytest.skip("no real models: run `make setup`")
     return MODELS
+
+
+@pytest.fixture(autouse=True)
+def no_store_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may share a store with others: it is not for what tests make."""
+    monkeypatch.delenv("EDGEPROF_STORE", raising=False)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real server that all tests share; each makes a database of its own in it."""
+    reason = postgres.why_not()
+    if reason:
+        pytest.skip(reason)
+    with PostgresServer() as server:
+        yield server
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

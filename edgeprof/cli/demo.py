@@ -27,7 +27,7 @@ def demo() -> int:
     from edgeprof.fleet import Fleet
     from edgeprof.models import read_model
     from edgeprof.models.example import write_example
-    from edgeprof.places import data_dir, fleet_file, store_file
+    from edgeprof.places import data_dir, fleet_file, store_place
     from edgeprof.profiling import OpenDevice, Settings
     from edgeprof.reports.text import render_run
     from edgeprof.store import Store
@@ -42,7 +42,7 @@ def demo() -> int:
     model = read_model(path)
     settings = Settings(operators=True, gate=wire.Gate(timeout_s=MOST_WAITING_S))
     with (
-        Store(store_file()) as store,
+        Store(store_place()) as store,
         OpenDevice(Fleet.read(fleet_file()).device("local")) as device,
         progress_bar("example.onnx on this machine") as on_progress,
     ):

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeprof.cli.stores import open_store, store_option
+
 if TYPE_CHECKING:
     from device_agents import wire
     from edgeprof.errors import EdgeprofError
@@ -136,6 +138,7 @@ class Seconds(click.FloatRange):
     help="Write JSON; - is standard output. Of one model on one device: an object, or nothing if it failed. "
     "Of more: a list of those that succeeded.",
 )
+@store_option
 @click.option("--no-store", is_flag=True, help="Do not keep the profiles in the store.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def profile(
@@ -155,6 +158,8 @@ def profile(
     batches = _batches(options["batches"])
     if options["input_path"] is not None and len(batches) > 1:
         raise click.UsageError("--batch with several sizes and --input exclude each other: the values decide the batch")
+    if options["place"] and options["no_store"]:
+        raise click.UsageError("--store and --no-store exclude each other")
     if options["json_path"]:
         require_writable(options["json_path"])
     devices = _choose(Fleet.read(fleet_file()), names, groups, every)
@@ -324,15 +329,13 @@ def _run_all(
     """
     from edgeprof.cli.output import STANDARD_OUTPUT, console
     from edgeprof.errors import EdgeprofError
-    from edgeprof.places import store_file
     from edgeprof.profiling import OpenDevice
-    from edgeprof.store import Store
 
     runs: list[Run] = []
     n_failed = 0
     out = console(stderr=options["json_path"] == STANDARD_OUTPUT)
     with ExitStack() as stack:
-        store = None if options["no_store"] else stack.enter_context(Store(store_file()))
+        store = None if options["no_store"] else stack.enter_context(open_store(options["place"]))
         for device in devices:
             left = list(jobs)
             try:

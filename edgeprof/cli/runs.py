@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeprof.cli.stores import open_store, store_option
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
@@ -35,14 +37,29 @@ def runs() -> None:
 @click.option("-d", "--device", help="Only runs on this device.")
 @click.option("--model", help="Only runs of this model: its name, or the beginning of its digest.")
 @click.option("--runtime", help="Only runs with this runtime.")
+@click.option(
+    "--campaign", metavar="CAMPAIGN", help="Only runs of this campaign: its id or the beginning, or its name."
+)
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_runs(device: str | None, model: str | None, runtime: str | None, limit: int, as_json: bool) -> None:
+@store_option
+def list_runs(
+    device: str | None,
+    model: str | None,
+    runtime: str | None,
+    campaign: str | None,
+    limit: int,
+    place: str | None,
+    as_json: bool,
+) -> None:
     """List runs, newest first."""
     from edgeprof.reports.tables import render_list
 
-    with _store() as store:
-        rows = store.list(device=device, model=model, runtime=runtime)
+    with open_store(place) as store:
+        campaign_id = None if campaign is None else store.campaign(campaign).id
+        rows = store.list(device=device, model=model, runtime=runtime, campaign_id=campaign_id)
+        if device is not None and not rows:
+            _tell_devices(store, device)
         shown = [_listed(row, run) for row, run in zip(rows, store.read(rows[:limit]), strict=False)]
     if as_json:
         _print_json([_listed_json(run) for run in shown])
@@ -61,14 +78,15 @@ def list_runs(device: str | None, model: str | None, runtime: str | None, limit:
     help="What a line of the operator table stands for.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the run's JSON document.")
-def show(run: str, top: int, group_by: str, as_json: bool) -> None:
+@store_option
+def show(run: str, top: int, group_by: str, place: str | None, as_json: bool) -> None:
     """Print a run: latency, verdict, operators.
 
     RUN is an id or its beginning, "latest", or a file that `runs export` wrote.
     """
     from edgeprof.reports.text import render_run
 
-    (found,) = _load_each([run])
+    (found,) = _load_each([run], place)
     if as_json:
         from edgeprof.reports.document import write_documents
 
@@ -94,12 +112,14 @@ Examples:
 @click.option("--csv", "csv_target", metavar="FILE", help="A row per operator.")
 @click.option("--samples", is_flag=True, help="With --csv: a row per latency sample instead.")
 @click.option("--trace", "trace_target", metavar="FILE", help="One inference, in Chrome's trace format.")
+@store_option
 def export(
     references: tuple[str, ...],
     json_target: str | None,
     csv_target: str | None,
     samples: bool,
     trace_target: str | None,
+    place: str | None,
 ) -> None:
     """Write runs to files; - is standard output.
 
@@ -115,7 +135,7 @@ def export(
         raise UsageError("two formats would be written to the same place", "name another file for each")
     if samples and csv_target is None:
         raise UsageError("--samples is a kind of CSV", "give --csv FILE too")
-    found = [run for held in _load(references) for run in held]
+    found = [run for held in _load(references, place) for run in held]
     # Everything is made before anything is written: a run without operators leaves no half of an export.
     texts = [
         (target, _rendered(kind, found)) for kind, target in _kinds(json_target, csv_target, samples, trace_target)
@@ -151,13 +171,14 @@ def _rendered(kind: str, found: Sequence[Run]) -> str | bytes:
     epilog="Example: edgeprof runs import run.json colleague/*.json",
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-def import_runs(files: tuple[str, ...]) -> None:
+@store_option
+def import_runs(files: tuple[str, ...], place: str | None) -> None:
     """Keep runs that were exported elsewhere; all of them or none.
 
     A run that is here already is left alone. - is standard input.
     """
     found = [run for file in files for run in _read_file(file)]
-    with _store() as store:
+    with open_store(place) as store:
         imported = store.import_runs(found)
     for run_id in imported.added:
         click.echo(f"imported {run_id}")
@@ -177,13 +198,14 @@ Examples:
 @click.option("--keep", type=click.IntRange(0), metavar="N", help="Remove all but the newest N runs.")
 @click.option("--before", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="Remove older runs (UTC).")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def prune(references: tuple[str, ...], keep: int | None, before: datetime | None, yes: bool) -> None:
+@store_option
+def prune(references: tuple[str, ...], keep: int | None, before: datetime | None, yes: bool, place: str | None) -> None:
     """Remove runs for good: those that are named, or all but the newest, or the oldest."""
     from edgeprof.errors import UsageError
 
     if sum((bool(references), keep is not None, before is not None)) != 1:
         raise UsageError("prune takes run ids, --keep N or --before DATE, and one of them only", "see --help")
-    with _store() as store:
+    with open_store(place) as store:
         doomed = _doomed(store, references, keep, before)
         if not doomed:
             click.echo("nothing to remove")
@@ -228,7 +250,8 @@ def _ask(doomed: tuple[StoredRun, ...], yes: bool) -> None:
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def compare(a: str, b: str, as_json: bool) -> None:
+@store_option
+def compare(a: str, b: str, as_json: bool, place: str | None) -> None:
     """Compare the latency of two runs: is B faster or slower than A, and how surely?
 
     A and B are ids or their beginnings, "latest", or files that `runs export` wrote.
@@ -237,7 +260,7 @@ def compare(a: str, b: str, as_json: bool) -> None:
     from edgeprof.reports.tables import render_comparison
     from edgeprof.store import stored
 
-    left, right = _load_each([a, b])
+    left, right = _load_each([a, b], place)
     comparison = compare_profiles(left.profile, right.profile)
     if as_json:
         _print_json({"a": left.id, "b": right.id, "comparison": comparison})
@@ -249,7 +272,8 @@ def compare(a: str, b: str, as_json: bool) -> None:
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def why(a: str, b: str, as_json: bool) -> None:
+@store_option
+def why(a: str, b: str, as_json: bool, place: str | None) -> None:
     """Tell what differs between two runs, the likeliest cause of a difference in latency first.
 
     A and B are ids or their beginnings, "latest", or files that `runs export` wrote.
@@ -257,7 +281,7 @@ def why(a: str, b: str, as_json: bool) -> None:
     from edgeprof.comparison import why as differences_of
     from edgeprof.reports.tables import render_differences
 
-    left, right = _load_each([a, b])
+    left, right = _load_each([a, b], place)
     differences = differences_of(left, right)
     if as_json:
         _print_json({"a": left.id, "b": right.id, "differences": differences})
@@ -268,25 +292,25 @@ def why(a: str, b: str, as_json: bool) -> None:
 # --- pieces --------------------------------------------------------------------------------------------------------
 
 
-def _store() -> Store:
-    from edgeprof.places import store_file
-    from edgeprof.store import Store
+def _tell_devices(store: Store, device: str) -> None:
+    """Where a device has no runs: which have, for those who mistyped it."""
+    names = store.devices()
+    if names and device not in names:
+        click.echo(f"edgeprof: no runs on {device!r}; there are runs on {', '.join(map(repr, names))}", err=True)
 
-    return Store(store_file())
 
-
-def _load_each(references: Sequence[str]) -> list[Run]:
+def _load_each(references: Sequence[str], place: str | None) -> list[Run]:
     """One run for each reference."""
     from edgeprof.errors import UsageError
 
-    loaded = _load(references)
+    loaded = _load(references, place)
     for reference, held in zip(references, loaded, strict=True):
         if len(held) != 1:
             raise UsageError(f"{reference}: holds {len(held)} runs, and one is wanted", "edgeprof runs import it first")
     return [held[0] for held in loaded]
 
 
-def _load(references: Sequence[str]) -> list[tuple[Run, ...]]:
+def _load(references: Sequence[str], place: str | None) -> list[tuple[Run, ...]]:
     """The runs that each reference means; the store is opened only if one of them is not a file."""
     loaded: list[tuple[Run, ...]] = []
     with ExitStack() as stack:
@@ -295,7 +319,7 @@ def _load(references: Sequence[str]) -> list[tuple[Run, ...]]:
             if _is_file(reference):
                 loaded.append(_read_file(reference))
             else:
-                store = store or stack.enter_context(_store())
+                store = store or stack.enter_context(open_store(place))
                 loaded.append((store.get(reference),))
     return loaded
 

@@ -16,6 +16,7 @@ from edgeprof.store.campaigns import (
     CampaignsInStore,
     Reason,
 )
+from edgeprof.store.database import holds_password
 from edgeprof.store.runs import LATEST, Imported, RunsInStore, StoredRun, stored
 from edgeprof.store.schema import SCHEMA_VERSION
 
@@ -33,6 +34,7 @@ __all__ = [
     "Store",
     "StoredRun",
     "Waits",
+    "holds_password",
     "stored",
 ]
 

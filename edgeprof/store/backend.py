@@ -8,7 +8,7 @@ from typing import Protocol
 
 import sqlalchemy as sa
 
-__all__ = ["Backend", "Explained", "Waits"]
+__all__ = ["Backend", "Explained", "Unavailable", "Waits"]
 
 # What happened, and what to do about it.
 Explained = tuple[str, str]
@@ -27,6 +27,14 @@ class Waits:
     lock_s: float = 30.0
     statement_s: float = 60.0
     silence_s: float = 90.0
+
+
+class Unavailable(Exception):
+    """The database did not serve us in time; the store adds what that means for what was asked of it."""
+
+    def __init__(self, what: str, advice: str) -> None:
+        super().__init__(what)
+        self.advice = advice
 
 
 class Backend(Protocol):

@@ -12,11 +12,12 @@ from sqlalchemy.engine import URL, make_url
 
 from edgeprof import __version__
 from edgeprof.errors import StoreError
-from edgeprof.store.backend import Backend, Waits
+from edgeprof.store.backend import Backend, Unavailable, Waits
+from edgeprof.store.postgres import NAMES, PostgresServer
 from edgeprof.store.schema import META, MIGRATIONS, SCHEMA_VERSION, migrate
 from edgeprof.store.sqlite import SqliteFile
 
-__all__ = ["Database"]
+__all__ = ["Database", "holds_password"]
 
 EXAMPLE = "postgresql://user@host/database"
 
@@ -98,6 +99,8 @@ class Database:
         except sa.exc.DBAPIError as error:
             what, advice = self._backend.explain(error.orig or error)
             raise StoreError(f"{self.place}: {what}; {consequence}", advice) from error
+        except Unavailable as error:
+            raise StoreError(f"{self.place}: {error}; {consequence}", error.advice) from error
         except sa.exc.TimeoutError as error:
             raise StoreError(
                 f"{self.place}: every connection was in use for too long; {consequence}", "try again"
@@ -108,13 +111,19 @@ class Database:
             raise StoreError(f"{self.place}: {error}; {consequence}", "check the address of the store") from error
 
 
+def holds_password(place: str) -> bool:
+    """Whether somebody who reads this address knows a password afterwards."""
+    url = _url(place)
+    return bool(url.password or {"password", "sslpassword"} & set(url.query))
+
+
 def _backend(place: str | Path, waits: Waits) -> Backend:
     url = _url(str(place))
-    if url.get_backend_name() != "sqlite":
-        raise StoreError(
-            f"edgeprof keeps no store in {url.get_backend_name()}", f"give a path, or a URL such as {EXAMPLE}"
-        )
-    return SqliteFile(url, waits)
+    if url.get_backend_name() == "sqlite":
+        return SqliteFile(url, waits)
+    if url.drivername in NAMES:
+        return PostgresServer(url, waits)
+    raise StoreError(f"edgeprof keeps no store in {url.drivername}", f"give a path, or a URL such as {EXAMPLE}")
 
 
 def _url(text: str) -> URL:

@@ -164,7 +164,7 @@ class RunsInStore(Database):
 def insert_run(connection: sa.Connection, row: Mapping[str, Any]) -> bool:
     """Whether the run was new. One statement, so that two writers cannot both find that it is."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return connection.execute(insert(RUNS).values(**row).on_conflict_do_nothing()).rowcount == 1
+    return connection.scalar(insert(RUNS).values(**row).on_conflict_do_nothing().returning(RUNS.c.id)) is not None
 
 
 def has_run(connection: sa.Connection, run: Run) -> bool:

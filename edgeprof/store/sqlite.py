@@ -14,7 +14,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL
 
 from edgeprof.errors import StoreError
-from edgeprof.store.backend import Explained, Waits
+from edgeprof.store.backend import Explained, Unavailable, Waits
 from edgeprof.store.schema import META
 
 __all__ = ["SqliteFile"]
@@ -54,8 +54,8 @@ class SqliteFile:
     @contextmanager
     def writing(self, engine: sa.Engine) -> Iterator[sa.Connection]:
         if not self._writer.acquire(timeout=self._waits.lock_s):
-            raise StoreError(
-                f"{self.place}: another thread of this program has been writing for {self._waits.lock_s:g} s",
+            raise Unavailable(
+                f"another thread of this program has been writing for {self._waits.lock_s:g} s",
                 "check the disk, then try again; what was stored before is intact",
             )
         try:

@@ -1,27 +1,28 @@
-"""The laws of a store, whatever database holds it; a new kind of database adds a class at the end."""
+"""The laws of a store, whatever database holds it; a new kind of database is one more `place` in conftest.py."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from device_agents.wire import SIMULATED
 from edgeprof.errors import StoreError
+from edgeprof.run import encode_run
 from edgeprof.store import Store
 from tests.unit.run_factory import make_profile, make_run
 
 
-class StoreContract:
-    """A subclass provides `place`: the address of an empty store."""
+@pytest.fixture
+def store(place: str) -> Iterator[Store]:
+    with Store(place) as store:
+        yield store
 
-    @pytest.fixture
-    def store(self, place: str) -> Iterator[Store]:
-        with Store(place) as store:
-            yield store
 
+class TestRuns:
     @pytest.mark.parametrize("with_operators", [True, False])
     def test_what_goes_in_comes_out_equal(self, store: Store, with_operators: bool) -> None:
         run = make_run(with_operators=with_operators)
@@ -184,14 +185,43 @@ class StoreContract:
         with pytest.raises(StoreError, match="not open"):
             Store(place).list()
 
+    def test_a_document_of_twenty_megabytes_comes_out_equal(self, store: Store) -> None:
+        run = make_run(notes=tuple(f"{k}: {chr(0x1F469)}" * 50 for k in range(38_000)))
+        assert len(encode_run(run)) > 20_000_000
 
-class TestSqliteStore(StoreContract):
-    @pytest.fixture
-    def place(self, tmp_path: Path) -> str:
-        return str(tmp_path / "folder that is new" / "store.sqlite")
+        store.add(run)
 
+        assert store.get(run.id) == run
 
-class TestSqliteStoreByUrl(StoreContract):
-    @pytest.fixture
-    def place(self, tmp_path: Path) -> str:
-        return f"sqlite:///{tmp_path}/store.sqlite"
+    def test_many_threads_write_through_one_store(self, store: Store) -> None:
+        def write(k: int) -> None:
+            store.add(make_run(f"run-{k}"))
+            assert store.get(f"run-{k}").id == f"run-{k}"
+
+        with ThreadPoolExecutor(64) as threads:
+            list(threads.map(write, range(128)))
+
+        assert {row.id for row in store.list()} == {f"run-{k}" for k in range(128)}
+
+    def test_of_two_that_add_the_same_id_at_once_one_is_refused(self, store: Store, place: str) -> None:
+        both_ready = threading.Barrier(2)
+
+        def add(k: int) -> str:
+            with Store(place) as mine:
+                both_ready.wait(timeout=60)
+                try:
+                    return mine.add(make_run("same", seed=k))
+                except StoreError as error:
+                    return str(error)
+
+        with ThreadPoolExecutor(2) as threads:
+            said = sorted(threads.map(add, (1, 2)))
+
+        assert [answer == "same" for answer in said].count(True) == 1
+        assert any("another run with the id same" in answer for answer in said)
+
+    def test_the_devices_that_have_runs_are_told_in_order(self, store: Store) -> None:
+        for run_id, device in (("a", "pixel"), ("b", "board"), ("c", "pixel")):
+            store.add(make_run(run_id, device=device))
+
+        assert store.devices() == ("board", "pixel")

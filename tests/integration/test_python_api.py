@@ -11,7 +11,7 @@ import pytest
 import edgeprof
 from edgeprof.errors import ModelError, StoreError, UsageError
 from edgeprof.models.example import write_example
-from edgeprof.places import store_file
+from edgeprof.places import store_place
 from edgeprof.store import Store
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def test_a_file_is_profiled_on_this_machine_and_kept(example: Path) -> None:
     assert profile.output_check is not None
     assert profile.output_disagreements == ()
     assert {"load", "rounds", "operators", "outputs"} <= set(stages)
-    with Store(store_file()) as store:
+    with Store(store_place()) as store:
         assert store.get(profile.id) == profile.run
 
 
@@ -57,7 +57,7 @@ def test_a_file_is_profiled_on_this_machine_and_kept(example: Path) -> None:
 def test_nothing_is_kept_where_nothing_shall_be(example: Path, store: bool | None) -> None:
     edgeprof.profile(str(example), store=store, operators=False, check_outputs=False, **QUICK)
 
-    assert not store_file().exists()
+    assert not Path(store_place()).exists()
 
 
 def test_a_store_of_ones_own_is_used(example: Path, tmp_path: Path) -> None:

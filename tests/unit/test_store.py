@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,9 +18,9 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from edgeprof.errors import StoreError
+from edgeprof.errors import Fenced, StoreError
 from edgeprof.run import SCHEMA, decode_run, encode_run
-from edgeprof.store import SCHEMA_VERSION, Store
+from edgeprof.store import DONE, RUNNING, SCHEMA_VERSION, Campaign, CampaignJob, Store
 from edgeprof.store.schema import MIGRATIONS, TABLES, migrate
 from tests.unit.run_factory import make_run
 
@@ -108,11 +109,12 @@ def test_an_address_that_is_no_url_is_refused_without_repeating_its_password() -
     assert "secret" not in str(caught.value)
 
 
-def test_a_database_whose_driver_is_missing_says_so_without_the_password() -> None:
-    with pytest.raises(StoreError) as caught, Store("mysql+mysqldb://user:secret@localhost/edgeprof"):
-        pass
+@pytest.mark.parametrize("kind", ["mysql+mysqldb", "postgresql+psycopg2", "nonsense"])
+def test_a_kind_of_database_that_cannot_be_a_store_is_refused_without_the_password(kind: str) -> None:
+    with pytest.raises(StoreError, match="keeps no store") as caught:
+        Store(f"{kind}://user:secret@localhost/edgeprof")
 
-    assert "driver" in caught.value.advice
+    assert "postgresql://" in caught.value.advice
     assert "secret" not in str(caught.value)
 
 
@@ -179,6 +181,36 @@ def test_a_disk_that_refuses_to_write_loses_only_the_run_that_was_being_stored(t
         store.add(make_run("second", seed=1))
     with Store(path) as store:
         assert store.get("second") == make_run("second", seed=1)
+
+
+def test_a_disk_that_refuses_to_write_leaves_a_job_running_that_can_be_finished_later(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    with Store(path) as store:
+        store.new_campaign(
+            Campaign(id="c", name="night", created_at_s=1.0, plan="{}"),
+            [CampaignJob(number=0, device="d", label="net")],
+        )
+        store.take_campaign("c", "me", "here", now_s=2.0)
+        store.begin_attempt("c", 0, "me", 1, "ticket", 3.0)
+
+        def finish() -> None:
+            store.finish_job("c", 0, "me", 1, run=make_run(), state=DONE, reason=None, took_s=1.0)
+
+        n_bytes = path.with_name("store.sqlite-wal").stat().st_size
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes + 8192, hard))
+        try:
+            with pytest.raises(StoreError, match=r"disk.*job 0 of campaign c was not finished") as caught:
+                finish()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+        assert not isinstance(caught.value, Fenced)
+        assert "free space" in caught.value.advice
+        assert store.jobs("c")[0].state == RUNNING
+        assert store.list() == ()
+        finish()
+        assert store.runs_of("c")[0].id == make_run().id
 
 
 def test_a_full_disk_is_called_a_full_disk(tmp_path: Path) -> None:
@@ -299,6 +331,19 @@ def test_an_older_store_is_brought_up_to_date_with_its_runs(tmp_path: Path) -> N
         version = connection.execute("SELECT content FROM edgeprof_meta").fetchone()
     assert row == (make_run().id, None)
     assert version == (str(SCHEMA_VERSION + 1),)
+
+
+def test_a_store_of_schema_1_keeps_its_runs_and_can_hold_campaigns(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    shutil.copy(ROOT / "tests" / "recorded" / "stores" / "version-1.sqlite", path)
+
+    with Store(path) as store:
+        store.new_campaign(Campaign(id="c", name="night", created_at_s=1.0, plan="{}"), ())
+
+        assert store.get("20260101-one") == make_run("20260101-one", seed=1, n_runs=10, with_operators=False)
+        assert [(row.id, row.device) for row in store.list()] == [("20260102-two", "küche"), ("20260101-one", "pi5")]
+        assert store.get("latest").device == "küche"
+        assert store.campaign("latest").id == "c"
 
 
 def test_a_migration_that_fails_half_way_leaves_the_older_store(tmp_path: Path) -> None:
