@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,7 @@ import pytest
 
 from edgeprof.errors import StoreError
 from edgeprof.run import Run
-from edgeprof.store import SCHEMA_VERSION, Store, Waits
+from edgeprof.store import SCHEMA_VERSION, Campaign, Store, Waits
 from edgeprof.store.runs import insert_run, row_of
 from edgeprof.store.schema import MIGRATIONS
 from tests import postgres
@@ -194,6 +195,31 @@ def test_a_server_that_only_reads_is_explained(postgres_server: PostgresServer, 
         store.add(make_run())
 
     assert "EDGEPROF_STORE" in caught.value.advice
+
+
+def test_the_roles_of_the_page_may_do_what_it_says(own_server: PostgresServer) -> None:
+    page = (ROOT / "docs" / "how-to" / "shared-store.md").read_text()
+    (script,) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
+    own_server.sql(re.sub(r"'change-this[a-z-]*'", f"'{PASSWORD}'", script))
+    own_server.sql(f"CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}' IN ROLE edgeprof_readers")
+    own_server.sql(f"CREATE ROLE stranger LOGIN PASSWORD '{PASSWORD}'")
+
+    with Store(own_server.url("edgeprof", "edgeprof_owner")) as store:
+        store.add(make_run("owner"))
+    with Store(own_server.url("edgeprof", "ada")) as store:
+        store.add(make_run("ada"))
+        store.delete(["owner"])
+        store.new_campaign(Campaign(id="c", name="night", created_at_s=1.0, plan="{}"), ())
+    with Store(own_server.url("edgeprof", "guest")) as store:
+        assert [row.id for row in store.list()] == ["ada"]
+        assert store.campaign("night").id == "c"
+        with pytest.raises(StoreError, match="permission denied"):
+            store.add(make_run("guest"))
+    with (
+        pytest.raises(StoreError, match="permission denied for database"),
+        Store(own_server.url("edgeprof", "stranger")),
+    ):
+        pass
 
 
 # --- schema --------------------------------------------------------------------------------------------------------

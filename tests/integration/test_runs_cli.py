@@ -22,7 +22,7 @@ from device_agents.wire import Schedule
 from edgeprof.cli import main
 from edgeprof.reports.document import from_document
 from edgeprof.run import Run
-from edgeprof.store import Store
+from edgeprof.store import DONE, Campaign, CampaignJob, Store
 from tests.chrome_trace import check_trace
 from tests.unit.run_factory import CREATED_AT_S, make_run
 
@@ -146,6 +146,47 @@ def test_list_as_json_has_medians_in_seconds(edgeprof: Typed, three: list[Run]) 
     assert ids(done) == [run.id for run in reversed(three)]
     assert done.json[0]["median_s"] == pytest.approx(1.5e-3, rel=0.01)
     assert done.json[0]["origin"] == "simulated"
+
+
+def test_a_device_without_runs_is_told_with_those_that_have_some(edgeprof: Typed, three: list[Run]) -> None:
+    done = edgeprof("list", "--device", "pi55")
+
+    assert done.code == 0
+    assert "no runs on 'pi55'; there are runs on 'pi5', 'sim-pi'" in done.err
+    assert edgeprof("list", "--device", "pi5").err == ""
+
+
+def test_list_shows_the_runs_of_a_campaign(edgeprof: Typed, three: list[Run], tmp_path: Path) -> None:
+    with Store(tmp_path / "home" / "store.sqlite") as store:
+        job = CampaignJob(number=0, device="pi5", label="net", state=DONE, attempt=1, run_id=three[1].id)
+        store.new_campaign(Campaign(id="20260101-c", name="night", created_at_s=1.0, plan="{}"), [job])
+
+    for reference in ("20260101-c", "2026", "night", "latest"):
+        assert ids(edgeprof("list", "--json", "--campaign", reference)) == [three[1].id]
+    missing = edgeprof("list", "--campaign", "nigth")
+    assert (missing.code, "there is: night" in missing.err) == (1, True)
+
+
+def test_the_option_names_another_store(edgeprof: Typed, three: list[Run], tmp_path: Path) -> None:
+    exported = edgeprof("export", three[0].id, "--json", "run.json")
+    imported = edgeprof("import", "run.json", "--store", "other.sqlite")
+
+    assert (exported.code, imported.code) == (0, 0)
+    assert ids(edgeprof("list", "--json", "--store", f"sqlite:///{tmp_path}/other.sqlite")) == [three[0].id]
+    for command in (("show", "latest"), ("compare", "latest", "latest"), ("why", "latest", "latest")):
+        assert edgeprof(*command, "--store", "other.sqlite").code == 0
+    assert edgeprof("prune", three[0].id, "--yes", "--store", "other.sqlite").code == 0
+    assert len(ids(edgeprof("list", "--json"))) == 3
+
+
+def test_the_environment_names_another_store(
+    edgeprof: Typed, three: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("EDGEPROF_STORE", "~/other.sqlite")
+
+    assert ids(edgeprof("list", "--json")) == []
+    assert (tmp_path / "other.sqlite").is_file()
 
 
 def test_list_can_be_narrowed(edgeprof: Typed, three: list[Run]) -> None:
