@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -300,6 +300,19 @@ def test_device_workers_finish_their_jobs_through_one_store(place: str) -> None:
 
         assert {job.state for job in store.jobs(NIGHT.id)} == {DONE}
         assert len(store.runs_of(NIGHT.id)) == 64
+
+
+def test_nobody_takes_a_campaign_over_while_a_result_is_being_written(store: Store, place: str) -> None:
+    with Store(place) as other, ThreadPoolExecutor(1) as threads:
+        with store._writing("x") as connection:
+            store._require_owner(connection, NIGHT.id, "one")
+            taking = threads.submit(other.take_campaign, NIGHT.id, "two", "there", now_s=2.0)
+            # However long this is, a takeover that waits cannot have happened.
+            done_early, _ = wait([taking], timeout=0.5)
+        taking.result(timeout=60)
+
+    assert not done_early
+    assert store.campaign(NIGHT.id).controller == "two"
 
 
 RACER = """
