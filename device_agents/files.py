@@ -56,8 +56,17 @@ def missing(files: Sequence[FileRef]) -> List[str]:
     """The digests of those files that the cache does not hold; room is made for them where old models can go."""
     models = folder("models")
     absent = [f for f in files if not _is_whole(os.path.join(models, f.sha256), f)]
-    _make_room(models, sum(f.size_bytes for f in absent), {f.sha256 for f in files})
+    wanted_bytes = sum(f.size_bytes - partial_bytes(f) for f in absent)
+    _make_room(models, wanted_bytes, {f.sha256 for f in files})
     return [f.sha256 for f in absent]
+
+
+def partial_bytes(file: FileRef) -> int:
+    """How much of it an interrupted upload has left here; more than all of it is worth nothing."""
+    with contextlib.suppress(OSError):
+        size_bytes = os.path.getsize(os.path.join(folder("uploads"), file.sha256))
+        return size_bytes if size_bytes <= file.size_bytes else 0
+    return 0
 
 
 def _is_whole(path: str, file: FileRef) -> bool:

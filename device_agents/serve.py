@@ -141,7 +141,9 @@ class Agent:
         if isinstance(body, Job):
             self._begin(request.id, body, OUTPUTS if request.request == "outputs" else LATENCY)
         elif isinstance(body, FilesWanted):
-            answer = FilesMissing(tuple(files.missing(body.files)), files.folder("uploads"), files.free_bytes())
+            absent = files.missing(body.files)
+            partial_bytes = sum(files.partial_bytes(file) for file in body.files if file.sha256 in absent)
+            answer = FilesMissing(tuple(absent), files.folder("uploads"), files.free_bytes(), partial_bytes)
             self._send(request.id, "missing", dataclasses.asdict(answer))
         elif isinstance(body, Adopt):
             files.adopt(body.upload, body.file)

@@ -405,7 +405,10 @@ class Profile:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a job is: `stage` (gate, load, warm-up, rounds, operators, outputs), `done` of `total` in it."""
+    """Where a job is: `stage` (gate, load, warm-up, rounds, operators, outputs), `done` of `total` in it.
+
+    The host itself says `upload` in this form, in bytes.
+    """
 
     stage: str
     done: int = 0
@@ -432,11 +435,16 @@ class FilesWanted:
 
 @dataclass(frozen=True)
 class FilesMissing:
-    """Reply `missing`: these; put each into `upload_dir` under any name, then ask to adopt it."""
+    """Reply `missing`: these; put each into `upload_dir`, then ask to adopt it.
+
+    Under its digest as its name, an upload that was interrupted goes on where it stopped: `partial_bytes` of them are
+    there already.
+    """
 
     missing: Tuple[str, ...]
     upload_dir: str
     free_bytes: int
+    partial_bytes: int = 0
 
 
 @dataclass(frozen=True)

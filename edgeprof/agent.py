@@ -6,13 +6,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 
 from device_agents import wire
+from edgeprof.deadlines import Deadlines
 from edgeprof.errors import (
     AgentError,
     AgentLost,
@@ -26,7 +26,7 @@ from edgeprof.errors import (
 from edgeprof.links import Link, Process
 from edgeprof.packing import PackedAgent, pack_agent
 
-__all__ = ["Agent", "Deadlines"]
+__all__ = ["Agent"]
 
 OnProgress = Callable[[wire.Progress], None]
 
@@ -65,17 +65,6 @@ SLOWEST_LINK_BYTES_PER_S = 100e3
 SLOWEST_DISK_BYTES_PER_S = 5e6
 # What a login shell may print before our program says its first line.
 MAX_BANNER_LINES = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deadlines:
-    """How long to wait for what, in seconds. `silence_s` is the time without a sign of life from a working agent."""
-
-    start_s: float = 60.0
-    transfer_s: float = 600.0
-    answer_s: float = 60.0
-    heartbeat_s: float = 5.0
-    silence_s: float = 30.0
 
 
 class _Probe(msgspec.Struct):
@@ -213,7 +202,8 @@ class Agent:
                 f"{self._name}: {probe.free} bytes free in {probe.folder}, the agent needs {len(packed.data)}",
                 "make room there",
             )
-        upload = f"{probe.path}.{secrets.token_hex(4)}"
+        # The suffix by which a later agent knows what an interrupted upload left.
+        upload = f"{probe.path}.{secrets.token_hex(4)}.part"
         self._link.put(packed.data, upload, self._deadlines.transfer_s)
         installed = self._probe(packed, upload)
         if not installed.present:
@@ -240,10 +230,11 @@ class Agent:
         answer: wire.FilesMissing = self._ask("missing", wire.FilesWanted(tuple(files)), "missing")
         return answer
 
-    def push(self, files: Sequence[tuple[wire.FileRef, Path | bytes]]) -> int:
+    def push(self, files: Sequence[tuple[wire.FileRef, Path | bytes]], on_progress: OnProgress | None = None) -> int:
         """Bring files of a model and of its inputs to the device, each verified there; returns the bytes sent.
 
-        All that a job needs in one call: what is asked for together is not removed to make room for the rest.
+        All that a job needs in one call: what is asked for together is not removed to make room for the rest. What an
+        interrupted push has brought is not sent again.
 
         Raises:
             NoSpace: they do not fit.
@@ -253,17 +244,37 @@ class Agent:
             wanted = self.missing([ref for ref, _ in files])
             absent = {ref.sha256: (ref, path) for ref, path in files if ref.sha256 in wanted.missing}
             total = sum(ref.size_bytes for ref, _ in absent.values())
-            if total > wanted.free_bytes:
+            if total - wanted.partial_bytes > wanted.free_bytes:
                 raise NoSpace(
                     f"{self._name}: the model needs {total} bytes, {wanted.free_bytes} are free in {wanted.upload_dir}",
                     "make room there",
                 )
-            for ref, path in absent.values():
-                upload = f"{wanted.upload_dir}/{ref.sha256}.{secrets.token_hex(4)}"
-                self._link.put(path, upload, self._deadlines.transfer_s + ref.size_bytes / SLOWEST_LINK_BYTES_PER_S)
-                with self._patience(ref.size_bytes):
-                    self._ask("adopt", wire.Adopt(upload, ref), "adopted")
-            return total
+            sent_bytes = done_bytes = 0
+            for ref, source in absent.values():
+                tell = _upload_progress(on_progress, done_bytes, total)
+                sent_bytes += self._upload(ref, source, f"{wanted.upload_dir}/{ref.sha256}", tell)
+                done_bytes += ref.size_bytes
+            return sent_bytes
+
+    def _upload(
+        self, ref: wire.FileRef, source: Path | bytes, upload: str, tell: Callable[[int, int], None] | None
+    ) -> int:
+        """Send what is not there yet and have it verified; the bytes sent."""
+        within_s = self._deadlines.transfer_s + ref.size_bytes / SLOWEST_LINK_BYTES_PER_S
+        sent_bytes = self._link.put(source, upload, within_s, resume=True, on_progress=tell)
+        try:
+            self._adopt(upload, ref)
+        except JobRefused as refusal:
+            if refusal.kind != "corrupt-upload" or sent_bytes == ref.size_bytes:
+                raise
+            # What was there before was not what had been sent, as after a power cut: once more from the start.
+            sent_bytes += self._link.put(source, upload, within_s, resume=True, on_progress=tell)
+            self._adopt(upload, ref)
+        return sent_bytes
+
+    def _adopt(self, upload: str, ref: wire.FileRef) -> None:
+        with self._patience(ref.size_bytes):
+            self._ask("adopt", wire.Adopt(upload, ref), "adopted")
 
     def is_alive(self) -> bool:
         """Whether the agent still answers; one that heard nothing for two minutes has left."""
@@ -307,7 +318,9 @@ class Agent:
         """An agent that hashes or copies a large file does nothing else: allow it the time a slow card takes."""
         usual = self._deadlines
         more_s = size_bytes / SLOWEST_DISK_BYTES_PER_S
-        self._deadlines = replace(usual, silence_s=usual.silence_s + more_s, answer_s=usual.answer_s + more_s)
+        self._deadlines = msgspec.structs.replace(
+            usual, silence_s=usual.silence_s + more_s, answer_s=usual.answer_s + more_s
+        )
         try:
             yield
         finally:
@@ -368,7 +381,7 @@ class Agent:
                     f"{self._name}: no answer from the agent for {now - heard_at:.0f} s", "is the device up?"
                 )
             try:
-                line = process.read_line(min(self._deadlines.heartbeat_s, until - now), wire.MAX_REPLY_BYTES)
+                line = process.read_line(min(self._deadlines.beat_s, until - now), wire.MAX_REPLY_BYTES)
             except TimeoutError:
                 self._send("ping", wire.Nothing())
                 continue
@@ -392,3 +405,12 @@ class Agent:
             return msgspec.json.decode(envelope.body, type=kind)
         except msgspec.DecodeError as error:
             raise ProtocolError(f"{self._name}: a wrong {envelope.reply}: {error}") from error
+
+
+def _upload_progress(
+    on_progress: OnProgress | None, before_bytes: int, total_bytes: int
+) -> Callable[[int, int], None] | None:
+    """Of one file's progress, that of all of them."""
+    if on_progress is None:
+        return None
+    return lambda sent_bytes, _: on_progress(wire.Progress("upload", before_bytes + sent_bytes, total_bytes))

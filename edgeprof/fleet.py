@@ -7,6 +7,7 @@
     python = "python3"
     pythons = { tflite = "/home/pi/tflite/bin/python" }
     groups = ["kitchen"]
+    deadlines = { connect_s = 5, silence_s = 10 }
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import re
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ import tomlkit
 import tomlkit.items
 from tomlkit.exceptions import TOMLKitError
 
+from edgeprof.deadlines import Deadlines, Seconds
 from edgeprof.errors import FleetError
 
 __all__ = ["Device", "Fleet"]
@@ -42,14 +44,14 @@ HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]
 SSH_ADDRESS = re.compile(r"ssh://(?:(?P<user>[^@/]*)@)?(?P<host>\[[^\]/]*\]|[^:/@]*)(?::(?P<port>[^/]*))?/?")
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One device and how to reach it. `pythons` names another Python for a runtime that lives in its own environment.
 
     `origin` overrides what the agent reports where it cannot know it is emulated ("emulated"). `identity` is a
-    private key to offer before any other.
+    private key to offer before any other. `connect_timeout_s`, an older name for
+    `deadlines.connect_s`, goes first.
     """
 
     name: str = ""
@@ -58,8 +60,14 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pythons: dict[str, Text] = {}
     groups: list[Text] = []
     origin: str | None = None
-    connect_timeout_s: Seconds = 10.0
+    connect_timeout_s: Seconds | None = None
+    deadlines: Deadlines = Deadlines()
     identity: Text | None = None
+
+    @property
+    def connect_s(self) -> float:
+        """Seconds for each step of connecting."""
+        return self.deadlines.connect_s if self.connect_timeout_s is None else self.connect_timeout_s
 
     @property
     def scheme(self) -> str:
@@ -240,9 +248,9 @@ def _device(name: str, body: Any, path: Path) -> Device:
         raise FleetError(
             f"{where}: expected a table with {', '.join(fields)}", f"write [devices.{name}] above its keys"
         )
-    for key in body:
-        if key not in fields:
-            raise FleetError(f"{where}: unknown key {key!r}", _near(key, fields) or f"keys are {', '.join(fields)}")
+    _check_keys(body, fields, where)
+    if isinstance(body.get("deadlines"), dict):
+        _check_keys(body["deadlines"], Deadlines.__struct_fields__, f"{where}: deadlines")
     try:
         device = msgspec.convert({"name": name} | body, Device)
     except msgspec.ValidationError as error:
@@ -251,6 +259,12 @@ def _device(name: str, body: Any, path: Path) -> Device:
         device = msgspec.structs.replace(device, python=sys.executable)
     _check(device, path)
     return device
+
+
+def _check_keys(table: dict[str, Any], known: Sequence[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise FleetError(f"{where}: unknown key {key!r}", _near(key, known) or f"keys are {', '.join(known)}")
 
 
 def _check(device: Device, path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Self
 
 from device_agents import wire
 from edgeprof import __version__
-from edgeprof.agent import Agent, Deadlines
+from edgeprof.agent import Agent
+from edgeprof.deadlines import Deadlines
 from edgeprof.errors import EdgeprofError, JobRefused, LinkError, UsageError
 from edgeprof.fleet import Device
 from edgeprof.links import Link, open_link
@@ -72,7 +73,7 @@ class OpenDevice:
     ) -> None:
         self.device = device
         self._link = link or open_link(device)
-        self._deadlines = deadlines
+        self._deadlines = deadlines or device.deadlines
         self._measure = measure or attached
         self._reference = reference
         self._stack = ExitStack()
@@ -269,7 +270,7 @@ class OpenDevice:
 def attached(opened: OpenDevice, model: ModelFile, job: wire.Job, on_progress: OnProgress | None) -> wire.Profile:
     """Measure while the link is open: the job ends with the link."""
     agent = opened.ready_agent(job.runtime, job.options)
-    agent.push(model.to_send() if job.runtime != "simulated" else ())
+    agent.push(model.to_send() if job.runtime != "simulated" else (), on_progress)
     return agent.profile(job, on_progress)
 
 

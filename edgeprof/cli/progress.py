@@ -31,13 +31,18 @@ def progress_bar(title: str) -> Iterator[Callable[[Progress], None] | None]:
         task = bar.add_task(title, total=None, left="")
 
         def show(progress: Progress) -> None:
-            left = "" if progress.remaining_s is None else f"about {progress.remaining_s:.0f} s of rounds left"
             bar.update(
                 task,
                 description=f"{title}: {progress.stage}",
                 total=progress.total or None,
                 completed=progress.done,
-                left=left,
+                left=_left(progress),
             )
 
         yield show
+
+
+def _left(progress: Progress) -> str:
+    if progress.stage == "upload":
+        return f"{progress.done / 1e6:.1f} of {progress.total / 1e6:.1f} MB"
+    return "" if progress.remaining_s is None else f"about {progress.remaining_s:.0f} s of rounds left"

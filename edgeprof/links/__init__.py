@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, Self
 
 from edgeprof.errors import FleetError
 from edgeprof.fleet import Device
 
-__all__ = ["Link", "Process", "open_link"]
+__all__ = ["Link", "OnSent", "Process", "open_link"]
+
+OnSent = Callable[[int, int], None]
 
 
 class Process(Protocol):
@@ -60,10 +63,21 @@ class Link(Protocol):
 
     def __exit__(self, *exc: object) -> None: ...
 
-    def put(self, source: Path | bytes, target: str, timeout_s: float) -> None:
-        """Copy a file (or bytes) to absolute path `target`, whose folder exists.
+    def put(
+        self,
+        source: Path | bytes,
+        target: str,
+        timeout_s: float,
+        *,
+        resume: bool = False,
+        on_progress: OnSent | None = None,
+    ) -> int:
+        """Copy a file (or bytes) to absolute path `target`, whose folder exists; the bytes sent.
 
-        On any failure nothing is left under `target`. Content is not verified here: who puts it, verifies it.
+        On any failure nothing is left under `target`, as far as the link still allows that. With `resume` what
+        arrived stays there, and a link may go on from it the next time, sending less than all. Content is not
+        verified here: who puts it, verifies it. `on_progress` hears now and then how many bytes have arrived, and of
+        how many.
 
         Raises:
             TransferError: it did not arrive whole (no space, no permission, link lost).

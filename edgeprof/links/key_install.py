@@ -43,7 +43,7 @@ def choose_key(device: Device, new_identity: Path, *, config_path: Path | None =
         LinkError: our own key cannot be made or read.
     """
     hop = hops_to(device, config_path)[-1]
-    for source, kind, blob in usable_keys(hop):
+    for source, kind, blob in usable_keys(hop, device.connect_s):
         return PublicKey(line=f"{kind} {base64.b64encode(blob).decode()}", source=source)
     try:
         if not new_identity.exists():

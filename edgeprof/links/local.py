@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from edgeprof.errors import LinkError, TransferError
+from edgeprof.links import OnSent
 from edgeprof.links.streams import Deadline, LineBuffer, Tail
 
 __all__ = ["LocalLink", "LocalProcess"]
@@ -106,7 +107,9 @@ class LocalProcess:
         while self._exit_code() is None and deadline.left_s() > 0:
             time.sleep(POLL_S)
         self._signal(signal.SIGKILL)
-        self._program.wait()
+        # A program stuck in the kernel, as on a dead network disk, is not reaped before that lets go of it.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._program.wait(GRACE_S)
 
     def _wait(self, deadline: Deadline, *, reading: bool = False, writing: bool = False) -> set[IO[bytes]]:
         """The pipes that became ready; standard error is always drained, so that it never blocks the program."""
@@ -169,20 +172,35 @@ class LocalLink:
     def __exit__(self, *exc: object) -> None:
         return None
 
-    def put(self, source: Path | bytes, target: str, timeout_s: float) -> None:
-        deadline = Deadline(timeout_s)
+    def put(
+        self,
+        source: Path | bytes,
+        target: str,
+        timeout_s: float,
+        *,
+        resume: bool = False,
+        on_progress: OnSent | None = None,
+    ) -> int:
+        """As every link's; a copy is fast enough to begin anew each time, whatever `resume` says."""
+        deadline, sent_bytes = Deadline(timeout_s), 0
         part = Path(f"{target}.{secrets.token_hex(4)}.part")
         try:
             with contextlib.closing(_open(source)) as reader, part.open("xb") as writer:
+                size_bytes = reader.seek(0, io.SEEK_END)
+                reader.seek(0)
                 while chunk := reader.read(COPY_BYTES):
                     writer.write(chunk)
+                    sent_bytes += len(chunk)
                     deadline.check("copying")
+                    if on_progress is not None:
+                        on_progress(sent_bytes, size_bytes)
             part.replace(target)
         except OSError as error:
             advice = "free some space" if error.errno == errno.ENOSPC else "mend the path, or its permissions"
             raise TransferError(f"local: {target} could not be written: {error}", advice) from error
         finally:
             part.unlink(missing_ok=True)
+        return sent_bytes
 
     def start(self, argv: list[str]) -> LocalProcess:
         try:

@@ -20,18 +20,18 @@ import paramiko
 from edgeprof import places
 from edgeprof.errors import LinkError, TransferError
 from edgeprof.fleet import Device
+from edgeprof.links import OnSent
 from edgeprof.links.host_keys import KnownHosts
+from edgeprof.links.sftp_upload import Upload, size_of
 from edgeprof.links.ssh_config import hops_to
 from edgeprof.links.ssh_keys import Credentials, Keys
 from edgeprof.links.ssh_process import SshProcess
-from edgeprof.links.ssh_session import Session, connect, cut_after
+from edgeprof.links.ssh_session import Cut, Session, connect
 from edgeprof.links.streams import Deadline
 
 __all__ = ["SshLink"]
 
-# SFTP servers take writes of 32 KiB at most (draft-ietf-secsh-filexfer-02, section 3).
-CHUNK_BYTES = 32 * 1024
-# A transfer that overran its time still needs a moment to say so before the connection is cut.
+# Whatever overran its time still needs a moment to say so before the connection is cut.
 GRACE_S = 2.0
 
 
@@ -65,35 +65,69 @@ class SshLink:
             self._session.close()
             self._session = None
 
+    @property
+    def cipher(self) -> str:
+        """The cipher that was agreed upon, by its name in SSH."""
+        return str(self._transport.local_cipher)
+
     def start(self, argv: list[str]) -> SshProcess:
-        timeout_s = self._device.connect_timeout_s
+        timeout_s = self._device.connect_s
+        deadline = Deadline(timeout_s)
         try:
-            with cut_after(self._transport, timeout_s + GRACE_S):
+            with Cut(self._transport, timeout_s + GRACE_S):
                 channel = self._transport.open_session(timeout=timeout_s)
                 # sshd hands one string to the login shell: quoted, so that the shell finds nothing to interpret.
                 channel.exec_command(shlex.join(argv))
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise LinkError(
-                f"{self._device.name}: {argv[0]!r} could not be started: {_said(error)}",
+                f"{self._device.name}: {argv[0]!r} could not be started: {_why(error, deadline)}",
                 "the connection broke or the device hangs; try again, then look at the device",
             ) from error
         return SshProcess(channel, f"{self._device.name}: {argv[0]}")
 
-    def put(self, source: Path | bytes, target: str, timeout_s: float) -> None:
-        deadline = Deadline(timeout_s)
-        part = f"{target}.{secrets.token_hex(4)}.part"
-        with _opened(source) as reader, cut_after(self._transport, timeout_s + GRACE_S):
-            files = self.sftp()
+    def put(
+        self,
+        source: Path | bytes,
+        target: str,
+        timeout_s: float,
+        *,
+        resume: bool = False,
+        on_progress: OnSent | None = None,
+    ) -> int:
+        """As every link's; also fails once nothing has arrived for the device's `silence_s`."""
+        path = target if resume else f"{target}.{secrets.token_hex(4)}.part"
+        with _opened(source) as reader:
+            upload = self._upload(size_of(reader), timeout_s, on_progress)
             try:
-                _upload(files, reader, part, deadline)
-                _rename(files, part, target)
-            except (paramiko.SSHException, paramiko.SFTPError, EOFError, OSError) as error:
-                failure = self._transfer_error(target, error)
-                self._discard(part)
+                with upload.cut:
+                    upload.write(reader, path)
+                    if not resume:
+                        _rename(upload.files, path, target)
+            except BaseException as error:
+                failure = self._transfer_error(target, error, upload)
+                self._end_sftp()
+                if not resume:
+                    self._discard(path)
+                if failure is None:
+                    raise
                 raise failure from error
-            except BaseException:
-                self._discard(part)
-                raise
+        return upload.size_bytes - upload.began_at
+
+    def _upload(self, size_bytes: int, timeout_s: float, on_progress: OnSent | None) -> Upload:
+        files = self.sftp()
+        channel = files.get_channel()
+        if channel is None or channel.closed:
+            self._end_sftp()
+            raise TransferError(f"{self._device.name}: the file transfer session has ended", "try again")
+        return Upload(
+            files=files,
+            channel=channel,
+            cut=Cut(self._transport, timeout_s + GRACE_S),
+            deadline=Deadline(timeout_s),
+            silence_s=self._device.deadlines.silence_s,
+            size_bytes=size_bytes,
+            on_progress=on_progress,
+        )
 
     def sftp(self) -> paramiko.SFTPClient:
         """The file transfer session, opened when first asked for.
@@ -106,9 +140,10 @@ class SshLink:
         return self._files
 
     def _open_sftp(self) -> paramiko.SFTPClient:
-        name, timeout_s = self._device.name, self._device.connect_timeout_s
+        name, timeout_s = self._device.name, self._device.connect_s
+        deadline = Deadline(timeout_s)
         try:
-            with cut_after(self._transport, timeout_s + GRACE_S):
+            with Cut(self._transport, timeout_s + GRACE_S):
                 channel = self._transport.open_session(timeout=timeout_s)
                 channel.settimeout(timeout_s)
                 channel.invoke_subsystem("sftp")
@@ -119,9 +154,12 @@ class SshLink:
                 'make it silent for programs: put `[ -z "$PS1" ] && return` on top of the device\'s ~/.bashrc',
             ) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
-            reason = "it does not offer SFTP, or a start-up file of the login shell ends the session"
+            if deadline.left_s() <= 0 or not self._transport.is_active():
+                why = _why(error, deadline)
+            else:
+                why = "it does not offer SFTP, or a start-up file of the login shell ends the session"
             raise LinkError(
-                f"{name}: file transfer cannot begin: {reason if self._transport.is_active() else _said(error)}",
+                f"{name}: file transfer cannot begin: {why}",
                 f"try `sftp` by hand; install openssh-sftp-server on {name} or mend its ~/.bashrc",
             ) from error
 
@@ -131,21 +169,36 @@ class SshLink:
             raise LinkError(f"{self._device.name}: the link is not open", "use it as a context manager")
         return self._session.transport
 
-    def _transfer_error(self, target: str, error: Exception) -> TransferError:
+    def _transfer_error(self, target: str, error: BaseException, upload: Upload) -> TransferError | None:
+        """What went wrong, in words; None for what has nothing to do with the transfer."""
+        if not isinstance(error, paramiko.SSHException | paramiko.SFTPError | EOFError | OSError):
+            return None
         where = f"{self._device.name}: {target} could not be written"
+        arrived = f"{upload.confirmed_bytes} of {upload.size_bytes} bytes had arrived"
+        if upload.deadline.left_s() <= 0:
+            why = f"the transfer took longer than {upload.deadline.timeout_s:g} s; {arrived}"
+            return TransferError(f"{where}: {why}", "the network is slow or the device hangs; try again")
+        if upload.cut.fired or isinstance(error, TimeoutError):
+            why = f"the link was silent for {upload.silence_s:g} s in the upload; {arrived}"
+            return TransferError(f"{where}: {why}", "check the network and the device, then try again")
         if not self._transport.is_active() or isinstance(error, EOFError | paramiko.SSHException):
-            return TransferError(f"{where}: the connection was lost: {_said(error)}", "check the network, try again")
-        if isinstance(error, TimeoutError):
-            return TransferError(f"{where}: {_said(error)}", "the network is slow or the device hangs; try again")
+            why = f"the connection was lost: {_said(error)}; {arrived}"
+            return TransferError(f"{where}: {why}", "check the network, then try again")
         if isinstance(error, OSError) and error.errno is None and str(error) == "Failure":
             # SFTP version 3 has no code for a full disk; OpenSSH answers ENOSPC and EFBIG with this one word.
             return TransferError(f"{where}: the disk is probably full", f"free some space on {self._device.name}")
         return TransferError(f"{where}: {_said(error)}", "check that the folder exists and belongs to the user")
 
+    def _end_sftp(self) -> None:
+        """A session that failed in the middle of an answer has lost its place in the stream: the next is a new one."""
+        channel = self._files.get_channel() if self._files is not None else None
+        self._files = None
+        if channel is not None:
+            with Cut(self._transport, GRACE_S):
+                channel.close()
+
     def _discard(self, part: str) -> None:
         """Remove what a failed upload left, over a fresh connection if this one is gone."""
-        # A session that timed out in the middle of an answer has lost its place in the stream.
-        self._files = None
         gone = (LinkError, paramiko.SSHException, EOFError, OSError)
         with contextlib.suppress(*gone):
             if self._transport.is_active():
@@ -162,29 +215,6 @@ class SshLink:
             ) as fresh,
         ):
             fresh.sftp().remove(part)
-
-
-def _upload(files: paramiko.SFTPClient, reader: IO[bytes], part: str, deadline: Deadline) -> None:
-    channel = files.get_channel()
-    if channel is None:
-        raise EOFError("file transfer has ended")
-    size_bytes = 0
-    channel.settimeout(max(deadline.left_s(), 0.1))
-    with files.open(part, "wxb") as writer:
-        chunk = reader.read(CHUNK_BYTES)
-        while chunk:
-            deadline.check("the transfer")
-            channel.settimeout(max(deadline.left_s(), 0.1))
-            following = reader.read(CHUNK_BYTES)
-            # Pipelined, a chunk does not wait for the answer to the one before. The last one waits for all answers,
-            # because closing would drop those that came too late, and with them the reason of a failure.
-            writer.set_pipelined(bool(following))
-            writer.write(chunk)
-            size_bytes += len(chunk)
-            chunk = following
-    arrived = files.stat(part).st_size
-    if arrived != size_bytes:
-        raise OSError(f"{arrived} of {size_bytes} bytes arrived")
 
 
 def _rename(files: paramiko.SFTPClient, part: str, target: str) -> None:
@@ -212,5 +242,9 @@ def _opened(source: Path | bytes) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _said(error: Exception) -> str:
+def _why(error: Exception, deadline: Deadline) -> str:
+    return f"no answer within {deadline.timeout_s:g} s" if deadline.left_s() <= 0 else _said(error)
+
+
+def _said(error: BaseException) -> str:
     return str(error) or type(error).__name__

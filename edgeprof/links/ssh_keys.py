@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import paramiko
 
 from edgeprof.links.ssh_config import Hop
+from edgeprof.links.streams import Deadline
 
 __all__ = ["Credentials", "Keys", "Password", "usable_keys"]
 
@@ -38,7 +40,7 @@ class Keys:
         if "publickey" not in allowed:
             return f"it takes no keys, only {', '.join(sorted(allowed))}"
         tried: list[str] = []
-        with contextlib.closing(_agent()) as agent:
+        with contextlib.closing(_Agent(transport.auth_timeout)) as agent:
             for offer in _offers(hop, agent):
                 if offer.key is None:
                     tried.append(f"{offer.source} ({offer.unusable})")
@@ -65,12 +67,14 @@ class Password:
     def log_in(self, transport: paramiko.Transport, hop: Hop) -> str | None:
         if hop != self.last:
             return Keys().log_in(transport, hop)
+        deadline = Deadline(transport.auth_timeout)
         try:
             # Servers that know only keyboard-interactive ask the same question there: paramiko falls back to it.
             further = transport.auth_password(hop.user, self.password)
         except paramiko.BadAuthenticationType as error:
             return f"it takes no passwords, only {', '.join(error.allowed_types)}"
         except paramiko.AuthenticationException as error:
+            _check_answered(deadline, error)
             return f"tried the password ({error})"
         return f"it also wants {', '.join(further)}" if further else None
 
@@ -78,9 +82,9 @@ class Password:
 Credentials = Keys | Password
 
 
-def usable_keys(hop: Hop) -> Iterator[tuple[str, str, bytes]]:
-    """Public keys whose private half is at hand: (source, type, blob)."""
-    with contextlib.closing(_agent()) as agent:
+def usable_keys(hop: Hop, timeout_s: float) -> Iterator[tuple[str, str, bytes]]:
+    """Public keys whose private half is at hand: (source, type, blob). An agent gets `timeout_s` for each answer."""
+    with contextlib.closing(_Agent(timeout_s)) as agent:
         for offer in _offers(hop, agent):
             if offer.key is not None:
                 yield offer.source, offer.key.get_name(), offer.key.asbytes()
@@ -88,23 +92,35 @@ def usable_keys(hop: Hop) -> Iterator[tuple[str, str, bytes]]:
 
 def _without_any(transport: paramiko.Transport, user: str) -> set[str] | None:
     """What the server takes; None if it let us in at once (it knows us by other means, as Tailscale SSH does)."""
+    deadline = Deadline(transport.auth_timeout)
     try:
         transport.auth_none(user)
     except paramiko.BadAuthenticationType as error:
         return set(error.allowed_types)
+    except paramiko.AuthenticationException as error:
+        _check_answered(deadline, error)
+        raise
     return None
 
 
 def _offer(transport: paramiko.Transport, user: str, key: paramiko.PKey) -> str | None:
+    deadline = Deadline(transport.auth_timeout)
     try:
         further = transport.auth_publickey(user, key)
     except paramiko.AuthenticationException as error:
+        _check_answered(deadline, error)
         return "refused" if transport.is_active() else f"the server hung up: {error}"
     except paramiko.SSHException as error:
         if not transport.is_active():
             raise
         return str(error)  # the agent would not sign, or no signature algorithm in common
     return f"accepted, but it also wants {', '.join(further)}" if further else None
+
+
+def _check_answered(deadline: Deadline, error: Exception) -> None:
+    """Paramiko reports a server that never answered as one that refused."""
+    if deadline.left_s() <= 0:
+        raise paramiko.SSHException(f"no answer within {deadline.timeout_s:g} s") from error
 
 
 def _offers(hop: Hop, agent: paramiko.Agent) -> Iterator[Offer]:
@@ -141,5 +157,17 @@ def _public_blob(path: Path) -> bytes | None:
     return None
 
 
-def _agent() -> paramiko.Agent:
-    return paramiko.Agent()
+class _Agent(paramiko.Agent):
+    """The ssh-agent, if there is one that answers in time; paramiko's own waits for it for ever."""
+
+    def __init__(self, timeout_s: float) -> None:
+        paramiko.agent.AgentSSH.__init__(self)
+        connection = paramiko.agent.get_agent_connection()
+        if isinstance(connection, socket.socket):
+            connection.settimeout(timeout_s)
+        if connection is None:
+            return
+        try:
+            self._connect(connection)  # type: ignore[attr-defined]  # made for subclasses, but the stubs lack it
+        except (OSError, paramiko.SSHException):
+            self.close()

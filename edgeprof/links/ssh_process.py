@@ -8,7 +8,7 @@ import time
 import paramiko
 
 from edgeprof.errors import LinkError
-from edgeprof.links.ssh_session import cut_after
+from edgeprof.links.ssh_session import Cut
 from edgeprof.links.streams import Deadline, LineBuffer, Tail
 
 __all__ = ["SshProcess"]
@@ -40,7 +40,7 @@ class SshProcess:
     def write(self, data: bytes, timeout_s: float) -> None:
         deadline = Deadline(timeout_s)
         left = memoryview(data)
-        with cut_after(self._transport, timeout_s + GRACE_S):
+        with Cut(self._transport, timeout_s + GRACE_S):
             while left:
                 self._drain_stderr()
                 try:
@@ -69,7 +69,9 @@ class SshProcess:
         return self._tail.text()
 
     def close_input(self) -> None:
-        self._channel.shutdown_write()
+        # A word to a silent peer waits for room in the socket, and paramiko has no end for that.
+        with Cut(self._transport, GRACE_S):
+            self._channel.shutdown_write()
 
     def wait(self, timeout_s: float) -> int | None:
         deadline = Deadline(timeout_s)
@@ -82,7 +84,8 @@ class SshProcess:
 
     def close(self) -> None:
         self._drain_stderr()
-        self._channel.close()
+        with Cut(self._transport, GRACE_S):
+            self._channel.close()
 
     def _read_output(self) -> bool:
         """Take what is there of both streams; whether there was anything, the end included."""

@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from typing import Self
 
 import paramiko
@@ -18,10 +19,12 @@ from edgeprof.fleet import Device
 from edgeprof.links.host_keys import HostKey, KnownHosts
 from edgeprof.links.ssh_config import Hop
 from edgeprof.links.ssh_keys import Credentials
+from edgeprof.links.tcp import open_socket
 
-__all__ = ["Session", "connect", "cut_after", "first_untrusted"]
+__all__ = ["Cut", "Session", "connect", "first_untrusted"]
 
 LOG = "edgeprof.links.paramiko"
+FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 
 
 class Session:
@@ -30,7 +33,8 @@ class Session:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._name = device.name
-        self._timeout_s = device.connect_timeout_s
+        self._timeout_s = device.connect_s
+        self._silence_s = device.deadlines.silence_s
         self._transports: list[paramiko.Transport] = []
         self._proxies: list[subprocess.Popen[bytes]] = []
 
@@ -57,6 +61,7 @@ class Session:
         # start_client has the say about how long; the thread behind it must not give up at the same moment.
         transport.banner_timeout = transport.handshake_timeout = 2 * self._timeout_s
         _prefer(transport, key_types)
+        _prefer_fast_ciphers(transport)
         try:
             transport.start_client(timeout=self._timeout_s)
             key = transport.get_remote_server_key()
@@ -103,12 +108,9 @@ class Session:
         if hop.proxy_command is not None:
             return self._through_program(hop.proxy_command)
         try:
-            sock = socket.create_connection((hop.host, hop.port), timeout=self._timeout_s)
-            # Without it every small request waits for the acknowledgement of the one before.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return open_socket(hop.host, hop.port, self._timeout_s, self._silence_s)
         except (OSError, UnicodeError) as error:
             raise self._unreachable(hop, error) from error
-        return sock
 
     def _through_last(self, hop: Hop) -> paramiko.Channel:
         try:
@@ -160,7 +162,7 @@ class Session:
     def _silent(self, hop: Hop) -> LinkError:
         return LinkError(
             f"{self._name}: no answer from {hop.place} within {self._timeout_s:g} s",
-            "is it on and in this network? a slow one may need a longer connect_timeout_s in fleet.toml",
+            "is it on and in this network? a slow one may need deadlines = { connect_s = ... } in fleet.toml",
         )
 
     def _no_ssh(self, hop: Hop, error: Exception) -> LinkError:
@@ -213,17 +215,34 @@ def first_untrusted(
         return key, True
 
 
-@contextlib.contextmanager
-def cut_after(transport: paramiko.Transport, timeout_s: float) -> Iterator[None]:
-    """Cut the connection if the block takes longer: where paramiko itself would wait for ever, this wakes it."""
-    timer = threading.Timer(timeout_s, transport.close)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()
+class Cut:
+    """Cuts the connection if the block takes longer: where paramiko itself would wait for ever, this wakes it."""
+
+    def __init__(self, transport: paramiko.Transport, timeout_s: float) -> None:
+        self.fired = False
+        self._transport = transport
+        self._end_s = time.monotonic() + timeout_s
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def postpone(self, timeout_s: float) -> None:
+        """Count from now: what the block waits for is under way."""
+        self._end_s = time.monotonic() + timeout_s
+
+    def _watch(self) -> None:
+        while not self._done.wait(max(0.0, self._end_s - time.monotonic())):
+            if time.monotonic() >= self._end_s:
+                self.fired = True
+                self._transport.close()
+                return
 
 
 def _prefer(transport: paramiko.Transport, key_types: Sequence[str]) -> None:
@@ -235,6 +254,14 @@ def _prefer(transport: paramiko.Transport, key_types: Sequence[str]) -> None:
     offered = list(options.key_types)
     first = [one for one in wanted if one in offered]
     options.key_types = tuple(first + [one for one in offered if one not in first])
+
+
+def _prefer_fast_ciphers(transport: paramiko.Transport) -> None:
+    """Ask for AES-GCM first: no second pass over the data for a MAC (decision 6). Others remain to choose from."""
+    options = transport.get_security_options()
+    offered = list(options.ciphers)
+    first = [one for one in FAST_CIPHERS if one in offered]
+    options.ciphers = tuple(first + [one for one in offered if one not in first])
 
 
 def _keep_quiet(transport: paramiko.Transport) -> None:

@@ -25,7 +25,7 @@ class Relay:
     """A context manager; connect to `port` in place of the target's.
 
     `delay_s` holds every chunk back, `stalled` keeps everything until it is False again, `refusing` resets whoever
-    connects, `reset_after_bytes` resets a connection once so much went towards the target.
+    connects. `reset_after_bytes` resets a connection once so much went towards the target, `stall_after_bytes` stalls.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -33,6 +33,7 @@ class Relay:
         self.stalled = False
         self.refusing = False
         self.reset_after_bytes: int | None = None
+        self.stall_after_bytes: int | None = None
         self._target_port = target_port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -103,6 +104,8 @@ class Relay:
                         return
                     sink.sendall(data)
                     sent_bytes += len(data) if source is client else 0
+                if self.stall_after_bytes is not None and sent_bytes > self.stall_after_bytes:
+                    self.stall_after_bytes, self.stalled = None, True
                 if self.reset_after_bytes is not None and sent_bytes > self.reset_after_bytes:
                     self.reset_after_bytes = None
                     _reset(client, target)

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from device_agents import wire
-from edgeprof.agent import Agent, Deadlines
+from edgeprof.agent import Agent
+from edgeprof.deadlines import Deadlines
 from edgeprof.errors import AgentLost, JobRefused, LinkError, NoPython, NoSpace
 from edgeprof.fleet import Device
 from edgeprof.links.local import LocalLink

@@ -354,6 +354,26 @@ def test_leaving_ends_every_connection(sshd: Sshd) -> None:
     assert not sshd.connections()
 
 
+@pytest.mark.parametrize(
+    ("offered", "taken"),
+    [
+        ((), "aes128-gcm@openssh.com"),
+        (("Ciphers aes256-gcm@openssh.com,aes256-ctr",), "aes256-gcm@openssh.com"),
+        (("Ciphers chacha20-poly1305@openssh.com,aes256-ctr",), "aes256-ctr"),
+    ],
+)
+def test_a_fast_cipher_is_taken_where_there_is_one(
+    make_sshd: Callable[..., Sshd], offered: tuple[str, ...], taken: str
+) -> None:
+    sshd = make_sshd(options=offered)
+
+    with sshd.link() as link:
+        link.put(bytes(1_000_000), str(sshd.home / "file"), SOON_S)
+        assert link.cipher == taken
+
+    assert (sshd.home / "file").stat().st_size == 1_000_000
+
+
 # --- start-up files of the login shell ---
 
 

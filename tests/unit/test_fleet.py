@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeprof.deadlines import Deadlines
 from edgeprof.errors import FleetError
 from edgeprof.fleet import ORIGINS, RUNTIMES, Device, Fleet
 
@@ -120,6 +121,16 @@ def test_a_senseless_address_is_refused_with_file_and_device(path: Path, address
         ("[device.pi5]\n", "unknown key 'device'", "did you mean devices?"),
         ("[devices.pi5]\ngroups = [1]\n", "devices.pi5: Expected `str`, got `int` - at `groups[0]`", ""),
         ("[devices.pi5]\nconnect_timeout_s = 0\n", "devices.pi5: Expected `float` > 0.0", ""),
+        (
+            "[devices.pi5]\ndeadlines = { silence = 3 }\n",
+            "devices.pi5: deadlines: unknown key 'silence'",
+            "did you mean silence_s?",
+        ),
+        ("[devices.pi5]\ndeadlines = 3\n", "devices.pi5: Expected `object`, got `int` - at `deadlines`", ""),
+        ("[devices.pi5]\ndeadlines = { silence_s = 0 }\n", "Expected `float` > 0.0 - at `deadlines.silence_s`", ""),
+        ("[devices.pi5]\ndeadlines = { silence_s = -inf }\n", "Expected `float` > 0.0 - at `deadlines.silence_s`", ""),
+        ("[devices.pi5]\ndeadlines = { silence_s = inf }\n", "Expected `float` <= 1000000.0 - at `deadlines.sil", ""),
+        ("[devices.pi5]\ndeadlines = { silence_s = nan }\n", "at `deadlines.silence_s`", ""),
         ("devices = 3\n", "devices: expected tables", ""),
         ("[devices]\npi5 = 3\n", "devices.pi5: expected a table", ""),
         ('[devices."a b"]\n', "'a b' cannot be a device's name", ""),
@@ -259,7 +270,8 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_
         python=TEXTS,
         pythons=st.dictionaries(st.sampled_from(RUNTIMES), TEXTS, max_size=2),
         groups=st.lists(TEXTS, max_size=2),
-        connect_timeout_s=st.floats(min_value=0.1, max_value=1e6),
+        connect_timeout_s=st.none() | st.floats(min_value=0.1, max_value=1e6),
+        deadlines=st.builds(Deadlines, silence_s=st.floats(min_value=0.1, max_value=1e6)),
         origin=st.none() | st.sampled_from(ORIGINS),
         identity=st.none() | TEXTS,
     )
@@ -271,3 +283,23 @@ def test_what_was_added_is_read_back_equal(tmp_path_factory: pytest.TempPathFact
     Fleet.read(path).add(device)
 
     assert Fleet.read(path).device(device.name) == device
+
+
+def test_deadlines_are_read_and_the_others_keep_their_values(path: Path) -> None:
+    path.write_text("[devices.pi5]\ndeadlines = { connect_s = 5, silence_s = 1.5 }\n")
+
+    device = Fleet.read(path).device("pi5")
+
+    assert device.deadlines == Deadlines(connect_s=5.0, silence_s=1.5)
+    assert device.connect_s == 5.0
+
+
+def test_the_older_name_of_the_connect_deadline_goes_first(path: Path) -> None:
+    path.write_text("[devices.pi5]\nconnect_timeout_s = 3\ndeadlines = { connect_s = 5 }\n")
+
+    assert Fleet.read(path).device("pi5").connect_s == 3.0
+
+
+def test_an_agent_is_asked_several_times_before_it_is_given_up() -> None:
+    assert Deadlines().beat_s == 5.0
+    assert Deadlines(silence_s=3.0).beat_s == 1.0
