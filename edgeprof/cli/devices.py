@@ -150,7 +150,12 @@ def _fleet() -> Fleet:
 
 
 def _plain(device: Device) -> dict[str, Any]:
-    return {field: getattr(device, field) for field in device.__struct_fields__} | {"scheme": device.scheme}
+    """All that holds for the device, what its table in fleet.toml leaves out included."""
+    import msgspec
+
+    deadlines = msgspec.structs.asdict(device.deadlines) | {"connect_s": device.connect_s}
+    implied = {"connect_timeout_s": device.connect_s, "deadlines": deadlines, "scheme": device.scheme}
+    return {**msgspec.structs.asdict(device), **implied}
 
 
 def _worded(value: Any) -> str:

@@ -66,6 +66,11 @@ class SshLink:
             self._session = None
 
     @property
+    def is_alive(self) -> bool:
+        """Whether the connection was not seen to end; a peer that is gone shows after `silence_s`, on Linux."""
+        return self._transport.is_active()
+
+    @property
     def cipher(self) -> str:
         """The cipher that was agreed upon, by its name in SSH."""
         return str(self._transport.local_cipher)

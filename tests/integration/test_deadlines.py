@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -147,6 +150,17 @@ def test_the_kernel_gives_a_dead_peer_up_as_well(sshd: Sshd) -> None:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_000
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 3
+
+
+def test_an_idle_link_whose_packets_vanish_is_ended_by_the_kernel(tmp_path: Path) -> None:
+    if os.getuid() != 0 or not (shutil.which("nft") and shutil.which("unshare")):
+        pytest.skip("needs root, unshare and nft: drops packets in a network namespace of its own")
+    command = ["unshare", "--net", sys.executable, "-m", "tests.integration.unplugged", str(tmp_path / "sshd"), "2"]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"was_alive": True, "is_alive": False}
 
 
 # --- once it is connected ---

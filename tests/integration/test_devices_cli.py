@@ -87,6 +87,7 @@ def test_machines_get_json(edgeprof: CommandLine) -> None:
 
     assert [device["name"] for device in listed] == ["local", "pi5"]
     assert shown["scheme"] == "ssh"
+    assert shown["deadlines"]["silence_s"] == 30.0
     assert shown["hops"] == [{"user": "pi", "host": "raspberrypi.local", "port": 22, "key_on_file": False}]
 
 
