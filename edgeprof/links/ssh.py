@@ -26,7 +26,7 @@ from edgeprof.links.sftp_upload import Upload, size_of
 from edgeprof.links.ssh_config import hops_to
 from edgeprof.links.ssh_keys import Credentials, Keys
 from edgeprof.links.ssh_process import SshProcess
-from edgeprof.links.ssh_session import Cut, Session, connect
+from edgeprof.links.ssh_session import Session, connect
 from edgeprof.links.streams import Deadline
 
 __all__ = ["SshLink"]
@@ -67,7 +67,7 @@ class SshLink:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the connection was not seen to end; a peer that is gone shows after `silence_s`, on Linux."""
+        """Whether the connection was not seen to end; on Linux a peer that is gone shows soon after `silence_s`."""
         return self._transport.is_active()
 
     @property
@@ -79,7 +79,7 @@ class SshLink:
         timeout_s = self._device.connect_s
         deadline = Deadline(timeout_s)
         try:
-            with Cut(self._transport, timeout_s + GRACE_S):
+            with self._opened.cut_after(timeout_s + GRACE_S):
                 channel = self._transport.open_session(timeout=timeout_s)
                 # sshd hands one string to the login shell: quoted, so that the shell finds nothing to interpret.
                 channel.exec_command(shlex.join(argv))
@@ -88,7 +88,7 @@ class SshLink:
                 f"{self._device.name}: {argv[0]!r} could not be started: {_why(error, deadline)}",
                 "the connection broke or the device hangs; try again, then look at the device",
             ) from error
-        return SshProcess(channel, f"{self._device.name}: {argv[0]}")
+        return SshProcess(channel, f"{self._device.name}: {argv[0]}", self._opened.cut_after)
 
     def put(
         self,
@@ -127,7 +127,7 @@ class SshLink:
         return Upload(
             files=files,
             channel=channel,
-            cut=Cut(self._transport, timeout_s + GRACE_S),
+            cut=self._opened.cut_after(timeout_s + GRACE_S),
             deadline=Deadline(timeout_s),
             silence_s=self._device.deadlines.silence_s,
             size_bytes=size_bytes,
@@ -148,7 +148,7 @@ class SshLink:
         name, timeout_s = self._device.name, self._device.connect_s
         deadline = Deadline(timeout_s)
         try:
-            with Cut(self._transport, timeout_s + GRACE_S):
+            with self._opened.cut_after(timeout_s + GRACE_S):
                 channel = self._transport.open_session(timeout=timeout_s)
                 channel.settimeout(timeout_s)
                 channel.invoke_subsystem("sftp")
@@ -170,9 +170,13 @@ class SshLink:
 
     @property
     def _transport(self) -> paramiko.Transport:
+        return self._opened.transport
+
+    @property
+    def _opened(self) -> Session:
         if self._session is None:
             raise LinkError(f"{self._device.name}: the link is not open", "use it as a context manager")
-        return self._session.transport
+        return self._session
 
     def _transfer_error(self, target: str, error: BaseException, upload: Upload) -> TransferError | None:
         """What went wrong, in words; None for what has nothing to do with the transfer."""
@@ -199,7 +203,7 @@ class SshLink:
         channel = self._files.get_channel() if self._files is not None else None
         self._files = None
         if channel is not None:
-            with Cut(self._transport, GRACE_S):
+            with self._opened.cut_after(GRACE_S):
                 channel.close()
 
     def _discard(self, part: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Callable
 
 import paramiko
 
@@ -26,10 +27,11 @@ LOST_ADVICE = "the program may still run on the device; check the network, then 
 class SshProcess:
     """An SSH channel with a program at its other end. Closing hangs up: a program that reads its input sees its end."""
 
-    def __init__(self, channel: paramiko.Channel, name: str) -> None:
+    def __init__(self, channel: paramiko.Channel, name: str, cut_after: Callable[[float], Cut]) -> None:
         self._channel = channel
         self._transport = channel.get_transport()
         self._name = name
+        self._cut_after = cut_after
         self._lines = LineBuffer()
         self._tail = Tail()
         self._ended_output = False
@@ -40,7 +42,7 @@ class SshProcess:
     def write(self, data: bytes, timeout_s: float) -> None:
         deadline = Deadline(timeout_s)
         left = memoryview(data)
-        with Cut(self._transport, timeout_s + GRACE_S):
+        with self._cut_after(timeout_s + GRACE_S):
             while left:
                 self._drain_stderr()
                 try:
@@ -70,7 +72,7 @@ class SshProcess:
 
     def close_input(self) -> None:
         # A word to a silent peer waits for room in the socket, and paramiko has no end for that.
-        with Cut(self._transport, GRACE_S):
+        with self._cut_after(GRACE_S):
             self._channel.shutdown_write()
 
     def wait(self, timeout_s: float) -> int | None:
@@ -84,7 +86,7 @@ class SshProcess:
 
     def close(self) -> None:
         self._drain_stderr()
-        with Cut(self._transport, GRACE_S):
+        with self._cut_after(GRACE_S):
             self._channel.close()
 
     def _read_output(self) -> bool:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import paramiko
@@ -91,16 +91,24 @@ class Session:
                 else f"give this jump host your key: ssh-copy-id -p {hop.port} {hop.user}@{hop.host}",
             )
 
+    def cut_after(self, timeout_s: float) -> Cut:
+        """Cuts the whole chain unless the block has ended by then."""
+        return Cut(self._cut, timeout_s)
+
     def close(self) -> None:
-        for transport in reversed(self._transports):
-            transport.close()
-            # close() does nothing for a session that already died, yet its socket is still open.
-            transport.sock.close()
+        self._cut()
         for transport in self._transports:
             transport.join(timeout=1.0)
         for proxy in self._proxies:
             _end(proxy)
         self._proxies.clear()
+
+    def _cut(self) -> None:
+        # From the outside in: an inner session says goodbye through the outer one, where it may wait for ever.
+        for transport in self._transports:
+            transport.close()
+            # close() does nothing for a session that already died, yet its socket is still open.
+            transport.sock.close()
 
     def _open_socket(self, hop: Hop) -> socket.socket | paramiko.Channel:
         if self._transports:
@@ -218,11 +226,12 @@ def first_untrusted(
 class Cut:
     """Cuts the connection if the block takes longer: where paramiko itself would wait for ever, this wakes it."""
 
-    def __init__(self, transport: paramiko.Transport, timeout_s: float) -> None:
+    def __init__(self, close: Callable[[], None], timeout_s: float) -> None:
         self.fired = False
-        self._transport = transport
+        self._close = close
         self._end_s = time.monotonic() + timeout_s
-        self._done = threading.Event()
+        self._is_done = False
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
@@ -230,19 +239,24 @@ class Cut:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._done.set()
+        with self._changed:
+            self._is_done = True
+            self._changed.notify()
         self._thread.join()
 
     def postpone(self, timeout_s: float) -> None:
         """Count from now: what the block waits for is under way."""
-        self._end_s = time.monotonic() + timeout_s
+        with self._changed:
+            self._end_s = time.monotonic() + timeout_s
+            self._changed.notify()
 
     def _watch(self) -> None:
-        while not self._done.wait(max(0.0, self._end_s - time.monotonic())):
-            if time.monotonic() >= self._end_s:
-                self.fired = True
-                self._transport.close()
-                return
+        with self._changed:
+            while not self._is_done and (left_s := self._end_s - time.monotonic()) > 0:
+                self._changed.wait(left_s)
+            self.fired = not self._is_done
+        if self.fired:
+            self._close()
 
 
 def _prefer(transport: paramiko.Transport, key_types: Sequence[str]) -> None:

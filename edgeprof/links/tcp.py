@@ -14,6 +14,8 @@ from edgeprof.links.streams import Deadline
 __all__ = ["open_socket"]
 
 KEEPALIVE_PROBES = 3
+# Our own deadlines come first, because they know what they were waiting for.
+LATER_S = 5.0
 
 
 def open_socket(host: str, port: int, timeout_s: float, silence_s: float) -> socket.socket:
@@ -64,7 +66,7 @@ def _look_up(host: str, port: int, timeout_s: float) -> list[Any]:
 
 
 def _tune(sock: socket.socket, silence_s: float) -> None:
-    """Small requests go at once; a peer that acknowledges nothing for about `silence_s` is given up by the kernel.
+    """Small requests go at once; a peer that acknowledges nothing is given up by the kernel soon after `silence_s`.
 
     The agent's own heartbeat is the first to notice. This is for what has none, such as a session that only idles,
     and frees the socket (tcp(7): TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT).
@@ -72,13 +74,14 @@ def _tune(sock: socket.socket, silence_s: float) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if sys.platform != "linux":
         return
-    interval_s = min(32767, max(1, round(silence_s / (KEEPALIVE_PROBES + 1))))  # the kernel takes 1 to 32767
+    limit_s = silence_s + LATER_S
+    interval_s = min(32767, max(1, round(limit_s / (KEEPALIVE_PROBES + 1))))  # the kernel takes 1 to 32767
     options = (
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
         (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, interval_s),
         (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval_s),
         (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES),
-        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(round(1000 * silence_s), 2**31 - 1)),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(round(1000 * limit_s), 2**31 - 1)),
     )
     for level, option, value in options:
         # A container's kernel may know less (gVisor); nothing depends on this second net.

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -30,6 +30,7 @@ from edgeprof.links.ssh_keys import Keys
 from edgeprof.links.tcp import open_socket
 from tests.integration.relay import Relay
 from tests.integration.sshd import Sshd
+from tests.integration.test_ssh import jump_config
 
 pytestmark = pytest.mark.ssh
 
@@ -144,7 +145,7 @@ def test_an_ssh_agent_that_never_answers_is_left_out(
 
 
 def test_the_kernel_gives_a_dead_peer_up_as_well(sshd: Sshd) -> None:
-    sock = open_socket("127.0.0.1", sshd.port, 5.0, 12.0)
+    sock = open_socket("127.0.0.1", sshd.port, 5.0, 7.0)
 
     with sock:
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_000
@@ -253,6 +254,31 @@ def test_a_server_that_hangs_in_an_upload_is_noticed_and_nothing_is_left(sshd: S
 
     assert frozen
     assert list(sshd.home.iterdir()) == []
+
+
+@pytest.mark.parametrize("hops", [1, 2], ids=["direct", "through a jump host"])
+@pytest.mark.timeout(60)
+def test_a_full_socket_to_a_silent_host_ends_as_well(make_sshd: Callable[..., Sshd], hops: int) -> None:
+    # Where the socket is full before the channel's window is, paramiko waits inside the sending of a packet.
+    board = make_sshd()
+    gate = make_sshd() if hops == 2 else board
+    with Relay(gate.port) as relay:
+        relay._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        gate.trust_port(relay.port)
+        config = jump_config(gate, board) if hops == 2 else f"Host board\n  HostName 127.0.0.1\n{board.user_config()}"
+        board.ssh_config.write_text(config.replace(f"Port {gate.port}", f"Port {relay.port}"))
+        target = Device(name="board", address="ssh://board" + (f":{relay.port}" if hops == 1 else ""), deadlines=SHORT)
+        with board.link(target) as link:
+            process = link.start(["cat"])
+            assert link._session is not None
+            outer = link._session._transports[0].sock
+            assert isinstance(outer, socket.socket)
+            outer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+            relay.stall_after_bytes = SOME_BYTES
+
+            with pytest.raises(TransferError, match="silent for 1 s in the upload"):
+                link.put(bytes(SIZE_BYTES), str(board.home / "file"), 600.0, resume=True)
+            process.close()
 
 
 def test_a_silence_shorter_than_the_deadline_only_takes_longer(sshd: Sshd, relay: Relay, device: Device) -> None:
