@@ -23,7 +23,7 @@ from edgeprof.errors import (
     ProtocolError,
     TransferError,
 )
-from edgeprof.links import Link, Process
+from edgeprof.links import Link, OnSent, Process
 from edgeprof.packing import PackedAgent, pack_agent
 
 __all__ = ["Agent"]
@@ -251,14 +251,12 @@ class Agent:
                 )
             sent_bytes = done_bytes = 0
             for ref, source in absent.values():
-                tell = _upload_progress(on_progress, done_bytes, total)
+                tell = self._upload_progress(on_progress, done_bytes, total)
                 sent_bytes += self._upload(ref, source, f"{wanted.upload_dir}/{ref.sha256}", tell)
                 done_bytes += ref.size_bytes
             return sent_bytes
 
-    def _upload(
-        self, ref: wire.FileRef, source: Path | bytes, upload: str, tell: Callable[[int, int], None] | None
-    ) -> int:
+    def _upload(self, ref: wire.FileRef, source: Path | bytes, upload: str, tell: OnSent) -> int:
         """Send what is not there yet and have it verified; the bytes sent."""
         within_s = self._deadlines.transfer_s + ref.size_bytes / SLOWEST_LINK_BYTES_PER_S
         sent_bytes = self._link.put(source, upload, within_s, resume=True, on_progress=tell)
@@ -271,6 +269,20 @@ class Agent:
             sent_bytes += self._link.put(source, upload, within_s, resume=True, on_progress=tell)
             self._adopt(upload, ref)
         return sent_bytes
+
+    def _upload_progress(self, on_progress: OnProgress | None, before_bytes: int, total_bytes: int) -> OnSent:
+        """Of one file's progress, that of all; the agent gets its heartbeat, lest it take its host for gone."""
+        spoke_s = time.monotonic()
+
+        def tell(arrived_bytes: int, _: int) -> None:
+            nonlocal spoke_s
+            if time.monotonic() - spoke_s >= self._deadlines.beat_s:
+                spoke_s = time.monotonic()
+                self._send("ping", wire.Nothing())
+            if on_progress is not None:
+                on_progress(wire.Progress("upload", before_bytes + arrived_bytes, total_bytes))
+
+        return tell
 
     def _adopt(self, upload: str, ref: wire.FileRef) -> None:
         with self._patience(ref.size_bytes):
@@ -405,12 +417,3 @@ class Agent:
             return msgspec.json.decode(envelope.body, type=kind)
         except msgspec.DecodeError as error:
             raise ProtocolError(f"{self._name}: a wrong {envelope.reply}: {error}") from error
-
-
-def _upload_progress(
-    on_progress: OnProgress | None, before_bytes: int, total_bytes: int
-) -> Callable[[int, int], None] | None:
-    """Of one file's progress, that of all of them."""
-    if on_progress is None:
-        return None
-    return lambda sent_bytes, _: on_progress(wire.Progress("upload", before_bytes + sent_bytes, total_bytes))

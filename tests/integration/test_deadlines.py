@@ -319,6 +319,22 @@ def test_an_interrupted_push_goes_on_where_it_stopped(
     assert [one.done for one in told] == sorted(one.done for one in told)
 
 
+def test_the_agent_hears_from_its_host_while_a_long_upload_runs(
+    sshd: Sshd, relay: Relay, device: Device, model: tuple[wire.FileRef, bytes]
+) -> None:
+    # An agent that hears nothing for two minutes leaves; over a slow link an upload takes longer.
+    relay.delay_s = 0.002
+    with (
+        sshd.link(device) as link,
+        Agent(link, sys.executable, deadlines=Deadlines(heartbeat_s=0.1, silence_s=SOON_S)) as agent,
+    ):
+        agent.push([model])
+        requests = agent._next_id
+
+        assert requests > 2 + 1  # what is missing, to adopt it, and pings between
+        assert agent.conditions() is not None  # the late answers to the pings are dropped
+
+
 def test_what_is_there_but_wrong_is_sent_anew(sshd: Sshd, device: Device, model: tuple[wire.FileRef, bytes]) -> None:
     ref, data = model
     part(sshd, ref, bytes(SOME_BYTES))
