@@ -10,7 +10,7 @@ from typing import Dict, List, Sequence, Tuple
 
 from device_agents.machine import Machine
 from device_agents.runtimes import RuntimeRefusal
-from device_agents.wire import SIMULATED, Board, Cluster
+from device_agents.wire import SIMULATED, Board, Cluster, MachineInfo
 
 TICKS_PER_S = 100  # of cpufreq's time_in_state and of /proc/stat
 LOAD_WINDOW_S = 60.0
@@ -84,6 +84,17 @@ class SimulatedMachine(Machine):
 
     def run(self, argv: Sequence[str], timeout_s: float = 5.0) -> Tuple[int, str]:
         raise FileNotFoundError(f"{argv[0]}: a simulated board has no programs")
+
+    def describe(self) -> MachineInfo:
+        return MachineInfo(
+            model=self.board.name,
+            architecture=SIMULATED,
+            kernel="no kernel",
+            libc="no libc",
+            cpu=None,
+            n_cpus=len(self.cluster_of()),
+            memory_bytes=self.board.memory_bytes,
+        )
 
     def cluster_of(self) -> List[int]:
         """The index of each CPU's cluster, by CPU number."""

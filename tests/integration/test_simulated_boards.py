@@ -1,4 +1,4 @@
-"""Boards that nobody has, through the command line: `sim`, `sim:BOARD`, and a device over SSH that stands in for one."""
+"""Boards that nobody has: `sim`, `sim:BOARD`, and a device over SSH that stands in for one."""
 
 from __future__ import annotations
 

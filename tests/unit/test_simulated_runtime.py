@@ -181,6 +181,14 @@ def test_a_simulated_board_can_be_read_like_a_real_one() -> None:
     assert seen.unreadable == {}
 
 
+def test_a_simulated_board_describes_itself_and_not_the_machine_it_is_computed_on() -> None:
+    described = SimulatedMachine(BIG_LITTLE, 0).describe()
+
+    assert (described.model, described.architecture, described.n_cpus) == ("test-board", "simulated", 4)
+    assert described.memory_bytes == BOARD.memory_bytes
+    assert described.emulator is None
+
+
 def test_sleeping_takes_no_real_time_and_no_cpu() -> None:
     _, machine = opened(JOB)
     before = conditions.read(machine)
