@@ -9,7 +9,7 @@ from edgeprof.errors import FleetError
 from latency_models import boards
 from latency_models.graph import Graph, Operator
 
-__all__ = ["board_to_simulate", "work"]
+__all__ = ["board_to_simulate", "on_the_wire", "work"]
 
 
 def work(graph: Graph) -> tuple[wire.Work, ...]:
@@ -35,9 +35,18 @@ def board_to_simulate(name: str) -> wire.Board:
         board = boards.load(name)
     except boards.UnknownBoard as error:
         raise FleetError(str(error), "name one of them: edgeprof devices add NAME sim:BOARD") from error
+    return on_the_wire(board)
+
+
+def on_the_wire(board: boards.Board) -> wire.Board:
+    """A board with what a simulation needs of it.
+
+    Raises:
+        FleetError: too little is known of it.
+    """
     if board.missing:
         raise FleetError(
-            f"{name} cannot be simulated: its file lacks {', '.join(board.missing)}",
+            f"{board.name} cannot be simulated: its file lacks {', '.join(board.missing)}",
             "use another board (edgeprof sim list), or give these figures in the file, under [simulation] if assumed",
         )
 
@@ -45,7 +54,7 @@ def board_to_simulate(name: str) -> wire.Board:
         return board.figures[path].value
 
     return wire.Board(
-        name=name,
+        name=board.name,
         clusters=tuple(
             wire.Cluster(
                 name=cluster,

@@ -14,6 +14,7 @@ from device_agents.runtimes.simulated_machine import SimulatedMachine
 from device_agents.wire import FileRef, Job, ModelRef, RuntimeOptions, Work
 from edgeprof.errors import FleetError
 from edgeprof.models import board_to_simulate
+from edgeprof.models.simulated import on_the_wire
 from latency_models import boards
 
 CATALOGUE = ("example", "jetson-nano", "phone-sdm845", "pi-3", "pi-4", "pi-5", "pi-zero-2")
@@ -149,6 +150,13 @@ def test_a_board_with_missing_figures_can_be_read_and_says_which_a_simulation_la
     assert "clusters.cpu.fp32_macs_per_cycle" in board.missing
     assert "power.idle_w" in board.missing
     assert "memory.bytes" not in board.missing
+
+
+def test_a_board_with_missing_figures_is_not_simulated() -> None:
+    with pytest.raises(
+        FleetError, match=r"mine cannot be simulated: its file lacks clusters.cpu.fp32_macs_per_cycle, "
+    ):
+        on_the_wire(boards.parse("mine", BOARD))
 
 
 @pytest.mark.parametrize(
