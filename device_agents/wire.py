@@ -140,26 +140,42 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Board:
-    """A board to simulate. `macs_per_s` is per core and thread; noise is the relative standard deviation of a run.
+class Cluster:
+    """Cores of a simulated board that share a clock. `clocks_hz` are its DVFS steps, slowest first.
 
-    `heating_c_per_s` and `cooling_per_s` are a first-order thermal model: degrees gained per busy second, and the
-    share of the excess over `ambient_c` that is lost per second; at `throttle_c` clocks fall by `throttle_share`.
+    `macs_per_cycle` is that of one core in float32; `core_active_w` is what a busy core adds at the highest clock.
     """
 
     name: str
     cores: int
-    clock_hz: float
-    macs_per_s: float
+    clocks_hz: Tuple[float, ...]
+    macs_per_cycle: float
+    core_active_w: float
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board to simulate; its CPUs are numbered in the order of `clusters`.
+
+    `memory_bytes_per_s` is what all cores share. `operator_overhead_s` is at the highest clock of the fastest cluster;
+    noise is the relative standard deviation of a run. The chip is one thermal mass: `capacitance_j_per_k`, warmed by
+    all power, loses heat to the air over `resistance_k_per_w`. Every `poll_s` the clocks go down by one step if it is
+    at `trip_c`, and up by one if it is `hysteresis_k` below.
+    """
+
+    name: str
+    clusters: Tuple[Cluster, ...]
+    memory_bytes: int
     memory_bytes_per_s: float
     operator_overhead_s: float
     noise: float
-    memory_bytes: int
+    idle_w: float
     ambient_c: float
-    heating_c_per_s: float
-    cooling_per_s: float
-    throttle_c: float
-    throttle_share: float
+    resistance_k_per_w: float
+    capacitance_j_per_k: float
+    trip_c: float
+    hysteresis_k: float
+    poll_s: float
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,14 @@ def _device(run: Run) -> dict[str, Value]:
 
 
 def _board(p: Profile) -> dict[str, Value]:
-    return {} if p.job.board is None else _fields("board", p.job.board)
+    board = p.job.board
+    if board is None:
+        return {}
+    values = _fields("board", board)
+    values.pop("board clusters")
+    for cluster in board.clusters:
+        values |= _fields(f"board {cluster.name}", cluster)
+    return values
 
 
 def _in_force(run: Run) -> dict[str, Value]:

@@ -42,8 +42,8 @@ def examine(device: Device) -> Iterator[Finding]:
 
 
 def _examine_open(device: Device, opened: OpenDevice) -> Iterator[Finding]:
-    if device.scheme == "sim":
-        yield Finding(level="ok", what=f"simulated board {device.board}: its numbers are simulated, never measured")
+    if device.board is not None:
+        yield from _simulation(device, opened)
         return
     agents: dict[int, Agent] = {}
     usable = []
@@ -58,6 +58,13 @@ def _examine_open(device: Device, opened: OpenDevice) -> Iterator[Finding]:
     if not usable:
         yield Finding(level="problem", what="no runtime can be used", advice="install one of those above")
     yield from _state(next(iter(agents.values())))
+
+
+def _simulation(device: Device, opened: OpenDevice) -> Iterator[Finding]:
+    if device.scheme == "ssh":
+        agent = opened.agent("simulated")
+        yield Finding(level="ok", what=f"agent runs on Python {agent.hello.python}")
+    yield Finding(level="ok", what=f"simulated board {device.board}: its numbers are simulated, never measured")
 
 
 def _python(device: Device, agent: Agent, *, is_first: bool) -> Iterator[Finding]:

@@ -8,6 +8,10 @@
     pythons = { tflite = "/home/pi/tflite/bin/python" }
     groups = ["kitchen"]
     deadlines = { connect_s = 5, silence_s = 10 }
+
+    [devices.stand-in]
+    address = "ssh://pi@127.0.0.1"
+    simulate = "pi-4"                          # its agent computes what this board would take
 """
 
 from __future__ import annotations
@@ -50,8 +54,9 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """One device and how to reach it. `pythons` names another Python for a runtime that lives in its own environment.
 
     `origin` overrides what the agent reports where it cannot know it is emulated ("emulated"). `identity` is a
-    private key to offer before any other. `connect_timeout_s`, an older name for
-    `deadlines.connect_s`, goes first.
+    private key to offer before any other. `connect_timeout_s`, an older name for `deadlines.connect_s`, goes first.
+    `simulate` names a board whose simulation this device shall run: its numbers
+    are then simulated, however it is reached.
     """
 
     name: str = ""
@@ -63,6 +68,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connect_timeout_s: Seconds | None = None
     deadlines: Deadlines = Deadlines()
     identity: Text | None = None
+    simulate: Text | None = None
 
     @property
     def connect_s(self) -> float:
@@ -92,8 +98,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def board(self) -> str | None:
-        """The simulated board's name; None unless the address is sim:BOARD."""
-        return self.address.partition(":")[2] if self.scheme == "sim" else None
+        """The simulated board's name, from the address sim:BOARD or `simulate`; None if the device is itself."""
+        return self.address.partition(":")[2] if self.scheme == "sim" else self.simulate
 
     def _part(self, group: str) -> str | None:
         found = SSH_ADDRESS.fullmatch(self.address)
@@ -280,6 +286,10 @@ def _check(device: Device, path: Path) -> None:
         raise FleetError(
             f"{where}: address {device.address!r}: the name {LOCAL!r} is this machine's", "choose another name"
         )
+    if device.simulate is not None and device.scheme == "sim":
+        raise FleetError(f"{where}: simulate: the address names a board already", "leave simulate out")
+    if device.simulate is not None and not NAME.fullmatch(device.simulate):
+        raise FleetError(f"{where}: simulate {device.simulate!r} cannot be a board's name", "see edgeprof sim list")
     for runtime in device.pythons:
         if runtime not in RUNTIMES:
             advice = f"{_near(runtime, RUNTIMES)} runtimes are {', '.join(RUNTIMES)}".strip()

@@ -150,13 +150,13 @@ class OpenDevice:
         raise JobRefused("; ".join(str(r) for r in refusals), _advice(refusals), "no-runtime")
 
     def _candidates(self, model: ModelFile, settings: Settings) -> tuple[str, ...]:
-        if self.device.scheme == "sim":
+        if self.device.board is not None:
             if settings.runtime not in (None, "simulated"):
-                raise UsageError(f"{self.device.name} is a simulated board: it has no {settings.runtime}")
+                raise UsageError(f"{self.device.name} simulates a board: it has no {settings.runtime}")
             return ("simulated",)
         if settings.runtime == "simulated":
             raise UsageError(
-                "the simulated runtime needs a simulated board", "add one: edgeprof devices add x sim:example"
+                "the simulated runtime needs a simulated board", "add one: edgeprof devices add x sim:pi-4"
             )
         fitting = RUNTIMES_BY_FORMAT[model.format]
         if settings.runtime is None:

@@ -1,48 +1,76 @@
-"""A board that exists only as figures: its clock, its temperature and the files that tell about them."""
+"""A board that exists only as figures: its clocks, its power, its temperature and the files that tell about them.
+
+One thermal mass and one thermal governor, as in the docstring of `Board`. Power is what the board takes at rest plus,
+for every busy core, its active power in proportion to its clock: voltages are not modelled.
+"""
 
 import math
 import random
 from typing import Dict, List, Sequence, Tuple
 
 from device_agents.machine import Machine
-from device_agents.wire import SIMULATED, Board
+from device_agents.runtimes import RuntimeRefusal
+from device_agents.wire import SIMULATED, Board, Cluster, MachineInfo
 
 TICKS_PER_S = 100  # of cpufreq's time_in_state and of /proc/stat
-IDLE_SHARE_OF_CLOCK = 0.4  # a lowest clock for the files; the simulated governor is "performance" and never uses it
 LOAD_WINDOW_S = 60.0
+# What the arithmetic, and files with a line for every CPU, are made for.
+MAX_CLUSTERS, MAX_CORES, MAX_STEPS, MIN_POLL_S = 16, 1024, 256, 0.01
 
 
 class SimulatedMachine(Machine):
-    """The board's own time passes only by `sleep` and `work`; nothing is read from the machine this runs on."""
+    """The board's own time passes only by `sleep` and `work`; nothing is read from the machine this runs on.
+
+    It begins as warm as it gets at rest. Busy cores are given as a number for each cluster.
+
+    Raises:
+        RuntimeRefusal: the board's figures make no sense.
+    """
 
     origin = SIMULATED
 
     def __init__(self, board: Board, seed: int) -> None:
+        _require_sense(board)
         self.board = board
         self.random = random.Random(f"{board.name}/{seed}")
+        self.at_rest = (0,) * len(board.clusters)
         self._now_s = 0.0
-        self._temperature_c = board.ambient_c
+        self._temperature_c = board.ambient_c + board.idle_w * board.resistance_k_per_w
+        self._until_poll_s = board.poll_s
+        self._steps_down = 0
         self._load = 0.0
         self._busy_s = 0.0
-        self._at_clock_s: Dict[float, float] = {board.clock_hz: 0.0, self._throttled_hz(): 0.0}
+        self._at_clock_s: List[Dict[float, float]] = [dict.fromkeys(c.clocks_hz, 0.0) for c in board.clusters]
+        self.clocks_hz = self._clocks()
 
     def now(self) -> float:
         return self._now_s
 
     def sleep(self, seconds: float) -> None:
-        self._pass(seconds, 0)
+        self._pass(seconds, self.at_rest)
 
-    def work(self, seconds: float, cores: int) -> None:
-        """Let `cores` be busy for that long."""
-        self._pass(seconds, cores)
+    def work(self, seconds: float, busy: Tuple[int, ...]) -> None:
+        """Let so many cores of each cluster be busy for that long."""
+        self._pass(seconds, busy)
+
+    def keeps_clocks_for(self, seconds: float) -> bool:
+        """Whether the governor will not look within that time."""
+        return seconds < self._until_poll_s
 
     @property
     def is_throttled(self) -> bool:
-        return self._temperature_c >= self.board.throttle_c
+        return self._steps_down > 0
 
     @property
-    def clock_hz(self) -> float:
-        return self._throttled_hz() if self.is_throttled else self.board.clock_hz
+    def temperature_c(self) -> float:
+        return self._temperature_c
+
+    def power_w(self, busy: Tuple[int, ...]) -> float:
+        """What the board takes with so many busy cores of each cluster, at the clocks of now."""
+        return self.board.idle_w + sum(
+            cores * cluster.core_active_w * clock_hz / cluster.clocks_hz[-1]
+            for cluster, cores, clock_hz in zip(self.board.clusters, busy, self.clocks_hz)
+        )
 
     def read(self, path: str) -> str:
         files = self._files()
@@ -57,54 +85,94 @@ class SimulatedMachine(Machine):
     def run(self, argv: Sequence[str], timeout_s: float = 5.0) -> Tuple[int, str]:
         raise FileNotFoundError(f"{argv[0]}: a simulated board has no programs")
 
-    def _throttled_hz(self) -> float:
-        return self.board.clock_hz * (1.0 - self.board.throttle_share)
+    def describe(self) -> MachineInfo:
+        return MachineInfo(
+            model=self.board.name,
+            architecture=SIMULATED,
+            kernel="no kernel",
+            libc="no libc",
+            cpu=None,
+            n_cpus=len(self.cluster_of()),
+            memory_bytes=self.board.memory_bytes,
+        )
 
-    def _pass(self, seconds: float, cores: int) -> None:
-        """First-order thermal model, solved exactly for a constant load."""
-        board = self.board
-        self._at_clock_s[self.clock_hz] += seconds
+    def cluster_of(self) -> List[int]:
+        """The index of each CPU's cluster, by CPU number."""
+        return [k for k, cluster in enumerate(self.board.clusters) for _ in range(cluster.cores)]
+
+    def _pass(self, seconds: float, busy: Tuple[int, ...]) -> None:
+        while seconds >= self._until_poll_s:
+            seconds -= self._until_poll_s
+            self._warm(self._until_poll_s, busy)
+            self._govern()
+            self._until_poll_s = self.board.poll_s
+        self._until_poll_s -= seconds
+        self._warm(seconds, busy)
+
+    def _warm(self, seconds: float, busy: Tuple[int, ...]) -> None:
+        """The thermal mass, solved exactly: power is constant between two looks of the governor."""
+        board, cores = self.board, sum(busy)
+        settled_c = board.ambient_c + self.power_w(busy) * board.resistance_k_per_w
+        kept = math.exp(-seconds / (board.resistance_k_per_w * board.capacitance_j_per_k))
+        self._temperature_c = settled_c + (self._temperature_c - settled_c) * kept
+        self._load = cores + (self._load - cores) * math.exp(-seconds / LOAD_WINDOW_S)
+        for spent_s, clock_hz in zip(self._at_clock_s, self.clocks_hz):
+            spent_s[clock_hz] += seconds
         self._busy_s += seconds * cores
         self._now_s += seconds
-        heating = board.heating_c_per_s if cores else 0.0
-        if board.cooling_per_s > 0.0:
-            settled = board.ambient_c + heating / board.cooling_per_s
-            self._temperature_c = settled + (self._temperature_c - settled) * math.exp(-board.cooling_per_s * seconds)
-        else:
-            self._temperature_c += heating * seconds
-        self._load = cores + (self._load - cores) * math.exp(-seconds / LOAD_WINDOW_S)
+
+    def _govern(self) -> None:
+        if self._temperature_c >= self.board.trip_c:
+            lowest = max(len(cluster.clocks_hz) for cluster in self.board.clusters) - 1
+            self._steps_down = min(self._steps_down + 1, lowest)
+        elif self._temperature_c < self.board.trip_c - self.board.hysteresis_k:
+            self._steps_down = max(self._steps_down - 1, 0)
+        self.clocks_hz = self._clocks()
+
+    def _clocks(self) -> Tuple[float, ...]:
+        return tuple(c.clocks_hz[max(0, len(c.clocks_hz) - 1 - self._steps_down)] for c in self.board.clusters)
 
     def _files(self) -> Dict[str, str]:
-        files = {f"/sys/devices/system/cpu/cpufreq/policy0/{name}": text for name, text in self._cpufreq().items()}
-        files.update({f"/proc/{name}": text for name, text in self._proc().items()})
+        files = {f"/proc/{name}": text for name, text in self._proc().items()}
+        first = 0
+        for k, cluster in enumerate(self.board.clusters):
+            base = f"/sys/devices/system/cpu/cpufreq/policy{first}"
+            cpus = " ".join(str(cpu) for cpu in range(first, first + cluster.cores))
+            files.update({f"{base}/{name}": text for name, text in self._cpufreq(k, cluster, cpus).items()})
+            first += cluster.cores
         for name in ("online", "possible", "present"):
-            files[f"/sys/devices/system/cpu/{name}"] = f"0-{self.board.cores - 1}\n"
-        files["/sys/class/thermal/thermal_zone0/type"] = "cpu-thermal\n"
-        files["/sys/class/thermal/thermal_zone0/temp"] = f"{round(self._temperature_c * 1000)}\n"
+            files[f"/sys/devices/system/cpu/{name}"] = f"0-{first - 1}\n"
+        zone = "/sys/class/thermal/thermal_zone0"
+        files[f"{zone}/type"] = "cpu-thermal\n"
+        files[f"{zone}/temp"] = f"{round(self._temperature_c * 1000)}\n"
+        files[f"{zone}/trip_point_0_type"] = "passive\n"
+        files[f"{zone}/trip_point_0_temp"] = f"{round(self.board.trip_c * 1000)}\n"
+        files[f"{zone}/trip_point_0_hyst"] = f"{round(self.board.hysteresis_k * 1000)}\n"
         return files
 
-    def _cpufreq(self) -> Dict[str, str]:
-        cpus = " ".join(str(cpu) for cpu in range(self.board.cores))
-        lowest = _khz(self.board.clock_hz * IDLE_SHARE_OF_CLOCK)
-        highest = _khz(self.board.clock_hz)
+    def _cpufreq(self, k: int, cluster: Cluster, cpus: str) -> Dict[str, str]:
+        # As the kernel's cpufreq cooling does, the governor lowers the maximum, which "performance" then follows.
+        clock = f"{_khz(self.clocks_hz[k])}\n"
         return {
             "affected_cpus": f"{cpus}\n",
             "related_cpus": f"{cpus}\n",
             "scaling_governor": "performance\n",
-            "scaling_cur_freq": f"{_khz(self.clock_hz)}\n",
-            "scaling_min_freq": f"{lowest}\n",
-            "scaling_max_freq": f"{highest}\n",
-            "cpuinfo_min_freq": f"{lowest}\n",
-            "cpuinfo_max_freq": f"{highest}\n",
+            "scaling_available_frequencies": " ".join(str(_khz(hz)) for hz in cluster.clocks_hz) + "\n",
+            "scaling_cur_freq": clock,
+            "scaling_min_freq": f"{_khz(cluster.clocks_hz[0])}\n",
+            "scaling_max_freq": clock,
+            "cpuinfo_min_freq": f"{_khz(cluster.clocks_hz[0])}\n",
+            "cpuinfo_max_freq": f"{_khz(cluster.clocks_hz[-1])}\n",
             "stats/time_in_state": "".join(
-                f"{_khz(clock_hz)} {round(spent_s * TICKS_PER_S)}\n" for clock_hz, spent_s in self._at_clock_s.items()
+                f"{_khz(hz)} {round(spent_s * TICKS_PER_S)}\n" for hz, spent_s in self._at_clock_s[k].items()
             ),
         }
 
     def _proc(self) -> Dict[str, str]:
         board = self.board
+        cores = sum(cluster.cores for cluster in board.clusters)
         busy = round(self._busy_s * TICKS_PER_S)
-        idle = max(0, round(self._now_s * board.cores * TICKS_PER_S) - busy)
+        idle = max(0, round(self._now_s * cores * TICKS_PER_S) - busy)
         kib = board.memory_bytes // 1024
         processor = f"model name\t: {board.name} (simulated)\n"
         pressure = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
@@ -112,7 +180,7 @@ class SimulatedMachine(Machine):
             "loadavg": f"{self._load:.2f} {self._load:.2f} {self._load:.2f} 1/1 1\n",
             "stat": f"cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\n",
             "meminfo": f"MemTotal: {kib} kB\nMemFree: {kib} kB\nMemAvailable: {kib} kB\n",
-            "cpuinfo": "".join(f"processor\t: {cpu}\n{processor}\n" for cpu in range(board.cores)),
+            "cpuinfo": "".join(f"processor\t: {cpu}\n{processor}\n" for cpu in range(cores)),
             "pressure/cpu": pressure,
             "pressure/memory": pressure,
             "pressure/io": pressure,
@@ -121,3 +189,27 @@ class SimulatedMachine(Machine):
 
 def _khz(hertz: float) -> int:
     return round(hertz / 1000)
+
+
+def _require_sense(board: Board) -> None:
+    clusters = board.clusters
+    positive = (
+        *(value for c in clusters for value in (c.cores, c.macs_per_cycle, *c.clocks_hz)),
+        *(board.memory_bytes, board.memory_bytes_per_s, board.resistance_k_per_w, board.capacitance_j_per_k),
+    )
+    not_negative = (
+        *(c.core_active_w for c in clusters),
+        *(board.operator_overhead_s, board.noise, board.idle_w, board.hysteresis_k),
+    )
+    sensible = (
+        1 <= len(clusters) <= MAX_CLUSTERS
+        and sum(c.cores for c in clusters) <= MAX_CORES
+        and all(1 <= len(c.clocks_hz) <= MAX_STEPS and list(c.clocks_hz) == sorted(c.clocks_hz) for c in clusters)
+        and min(positive) > 0
+        and min(not_negative) >= 0
+        and board.noise < 1
+        and board.poll_s >= MIN_POLL_S
+    )
+    if not sensible:
+        advice = "use a board of this version of edgeprof: edgeprof sim list"
+        raise RuntimeRefusal("bad-option", f"the figures of the board {board.name} make no sense", advice)

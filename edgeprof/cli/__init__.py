@@ -35,6 +35,7 @@ COMMANDS = {
     "demo": ("edgeprof.cli.demo:demo", "The whole story on this machine, in under a minute."),
     "devices": ("edgeprof.cli.devices:devices", "The devices edgeprof can reach."),
     "profile": ("edgeprof.cli.profile:profile", "Profile models on devices."),
+    "sim": ("edgeprof.cli.sim:sim", "Boards that can be simulated, for people who have none."),
     "runs": ("edgeprof.cli.runs:runs", "Profiles that were kept: list, show, compare, export."),
 }
 

@@ -38,7 +38,8 @@ devices.add_command(setup)
 Examples:
   edgeprof devices add pi5 ssh://pi@raspberrypi.local --install-key
   edgeprof devices add pi5 ssh://pi@raspberrypi.local --group kitchen --runtime-python tflite=/home/pi/tflite/bin/python
-  edgeprof devices add virtual sim:example"""
+  edgeprof devices add virtual sim:pi-4
+  edgeprof devices add stand-in ssh://me@server --simulate pi-5"""
 )
 @click.argument("name")
 @click.argument("address")
@@ -51,6 +52,7 @@ Examples:
     metavar="RUNTIME=PATH",
     help="The Python of a runtime that lives in an environment of its own; may be repeated.",
 )
+@click.option("--simulate", metavar="BOARD", help="Have this device simulate a board of `edgeprof sim list`.")
 @click.option("--install-key", is_flag=True, help="Ask for the password once, and let your SSH key in from then on.")
 def add(
     name: str,
@@ -58,6 +60,7 @@ def add(
     python: str | None,
     groups: tuple[str, ...],
     runtime_pythons: tuple[str, ...],
+    simulate: str | None,
     install_key: bool,
 ) -> int:
     """Add a device, or change one that is there.
@@ -65,7 +68,7 @@ def add(
     ADDRESS is ssh://user@host (a host of ~/.ssh/config will do), local: or sim:BOARD.
     """
     fleet = _fleet()
-    device = _described(fleet, name, address, python, groups, _pythons(runtime_pythons))
+    device = _described(fleet, name, address, python, groups, _pythons(runtime_pythons), simulate)
     if install_key:
         device = _with_key(device)
     fleet.add(device)
@@ -86,7 +89,7 @@ def list_devices(as_json: bool) -> int:
         click.echo(json.dumps([_plain(device) for device in fleet.devices], indent=1))
         return 0
     rows = [("device", "address", "groups")]
-    rows += [(device.name, device.address, ", ".join(device.groups) or "-") for device in fleet.devices]
+    rows += [(device.name, _reached(device), ", ".join(device.groups) or "-") for device in fleet.devices]
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     for row in rows:
         click.echo(f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}")
@@ -158,6 +161,10 @@ def _plain(device: Device) -> dict[str, Any]:
     return {**msgspec.structs.asdict(device), **implied}
 
 
+def _reached(device: Device) -> str:
+    return f"{device.address} (simulates {device.simulate})" if device.simulate else device.address
+
+
 def _worded(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={one}" for key, one in value.items())
@@ -189,7 +196,13 @@ def _pythons(pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def _described(
-    fleet: Fleet, name: str, address: str, python: str | None, groups: tuple[str, ...], pythons: dict[str, str]
+    fleet: Fleet,
+    name: str,
+    address: str,
+    python: str | None,
+    groups: tuple[str, ...],
+    pythons: dict[str, str],
+    simulate: str | None,
 ) -> Device:
     """The device as it shall be: what is known of it already, changed by what was given."""
     import msgspec
@@ -213,6 +226,8 @@ def _described(
         given["python"] = python
     if groups:
         given["groups"] = list(groups)
+    if simulate:
+        given["simulate"] = simulate
     device = msgspec.structs.replace(device, **given)
     fleet.check(device)
     if device.board is not None:

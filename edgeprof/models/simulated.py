@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from typing import Any
 
 from device_agents import wire
 from edgeprof.errors import FleetError
 from latency_models import boards
 from latency_models.graph import Graph, Operator
 
-__all__ = ["board_to_simulate", "work"]
+__all__ = ["board_to_simulate", "on_the_wire", "work"]
 
 
 def work(graph: Graph) -> tuple[wire.Work, ...]:
@@ -29,13 +29,54 @@ def board_to_simulate(name: str) -> wire.Board:
     """The board of this name as a job carries it.
 
     Raises:
-        FleetError: there is no such board.
+        FleetError: there is no such board, or too little is known of it.
     """
     try:
-        figures = boards.load(name)
+        board = boards.load(name)
     except boards.UnknownBoard as error:
         raise FleetError(str(error), "name one of them: edgeprof devices add NAME sim:BOARD") from error
-    return wire.Board(**{field.name: getattr(figures, field.name) for field in fields(wire.Board)})
+    return on_the_wire(board)
+
+
+def on_the_wire(board: boards.Board) -> wire.Board:
+    """A board with what a simulation needs of it.
+
+    Raises:
+        FleetError: too little is known of it.
+    """
+    if board.missing:
+        raise FleetError(
+            f"{board.name} cannot be simulated: its file lacks {', '.join(board.missing)}",
+            "use another board (edgeprof sim list), or give these figures in the file, under [simulation] if assumed",
+        )
+
+    def value(path: str) -> Any:
+        return board.figures[path].value
+
+    return wire.Board(
+        name=board.name,
+        clusters=tuple(
+            wire.Cluster(
+                name=cluster,
+                cores=value(f"clusters.{cluster}.cores"),
+                clocks_hz=value(f"clusters.{cluster}.clocks_hz"),
+                macs_per_cycle=value(f"clusters.{cluster}.fp32_macs_per_cycle"),
+                core_active_w=value(f"clusters.{cluster}.core_active_w"),
+            )
+            for cluster in board.clusters
+        ),
+        memory_bytes=value("memory.bytes"),
+        memory_bytes_per_s=value("memory.bandwidth_bytes_per_s"),
+        operator_overhead_s=value("software.operator_overhead_s"),
+        noise=value("software.noise"),
+        idle_w=value("power.idle_w"),
+        ambient_c=value("thermal.ambient_c"),
+        resistance_k_per_w=value("thermal.resistance_k_per_w"),
+        capacitance_j_per_k=value("thermal.capacitance_j_per_k"),
+        trip_c=value("thermal.trip_c"),
+        hysteresis_k=value("thermal.hysteresis_k"),
+        poll_s=value("thermal.poll_s"),
+    )
 
 
 def _is_inside(operator: Operator, bodies: set[str]) -> bool:

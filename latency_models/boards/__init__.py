@@ -4,27 +4,38 @@
 
     description = "one sentence"
 
-    [cores]
-    value = 4
-    source = "where the figure is from"
+    [memory]
+    bytes = { value = 4e9, source = "where the figure is from" }
 
-A figure whose source cannot be cited is left out of a file, and a file that lacks a figure is refused.
+    [clusters.big]
+    clocks_hz = { value = [1.0e9, 1.5e9], source = "..." }
+
+    [simulation.clusters.big]
+    core_active_w = { value = 0.8, source = "assumed: why this value" }
+
+A figure whose source cannot be cited is left out. What a simulation cannot do without stands under [simulation], by
+the same name: an assumption of the model, and no property of the board. See `BOARD_FIGURES` and `CLUSTER_FIGURES`.
 """
 
 from __future__ import annotations
 
 import difflib
-import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
-__all__ = ["BoardError", "BoardFigures", "UnknownBoard", "load", "names", "parse"]
+from latency_models.boards.figures import BOARD_FIGURES, CLUSTER_FIGURES, Kind, Value
+
+__all__ = ["Board", "BoardError", "Figure", "UnknownBoard", "load", "names", "parse"]
+
+SIMULATION, CLUSTERS = "simulation", "clusters"
+ASSUMED = ("assumed:", "invented")
 
 
 class BoardError(ValueError):
-    """A board's file lacks a figure or its source, or has one that makes no sense."""
+    """A board's file has a figure without a source, or one that is unknown or makes no sense."""
 
 
 class UnknownBoard(KeyError):
@@ -42,35 +53,30 @@ class UnknownBoard(KeyError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BoardFigures:
-    """What a prediction or a simulation needs to know of a board.
+class Figure:
+    """One figure of a board in SI units; `is_assumed` if it is no property of the board but of its simulation."""
 
-    `macs_per_s` is per core and thread, `memory_bytes_per_s` for all cores together. `operator_overhead_s` is spent
-    once for each operator. `noise` is the relative standard deviation of a run. `heating_c_per_s` is gained per busy
-    second and `cooling_per_s` the share of the excess over `ambient_c` lost per second; from `throttle_c` on clocks
-    fall by `throttle_share`. `sources` has the source of every figure by its name.
-    """
+    value: Value
+    unit: str
+    source: str
+    is_assumed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """What is known of a board. Figures by path: `memory.bytes`, or `clusters.big.cores` (clusters in CPU order)."""
 
     name: str
     description: str
-    cores: int
-    clock_hz: float
-    macs_per_s: float
-    memory_bytes_per_s: float
-    operator_overhead_s: float
-    noise: float
-    memory_bytes: int
-    ambient_c: float
-    heating_c_per_s: float
-    cooling_per_s: float
-    throttle_c: float
-    throttle_share: float
-    sources: Mapping[str, str]
+    clusters: tuple[str, ...]
+    figures: Mapping[str, Figure]
 
-
-_WHOLE = ("cores", "memory_bytes")
-_POSITIVE = ("cores", "clock_hz", "macs_per_s", "memory_bytes_per_s", "memory_bytes")
-_FIGURES = tuple(f.name for f in fields(BoardFigures) if f.name not in ("name", "description", "sources"))
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The figures without which it cannot be simulated."""
+        return tuple(
+            path for path, kind in _known(self.clusters).items() if kind.is_needed and path not in self.figures
+        )
 
 
 def names() -> tuple[str, ...]:
@@ -79,12 +85,12 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")))
 
 
-def load(name: str) -> BoardFigures:
+def load(name: str) -> Board:
     """The board of this name.
 
     Raises:
         UnknownBoard: there is none.
-        BoardError: its file is incomplete.
+        BoardError: its file makes no sense.
     """
     known = names()
     if name not in known:
@@ -92,44 +98,73 @@ def load(name: str) -> BoardFigures:
     return parse(name, resources.files(__name__).joinpath(f"{name}.toml").read_text("utf-8"))
 
 
-def parse(name: str, text: str) -> BoardFigures:
+def parse(name: str, text: str) -> Board:
     """Read a board's TOML text.
 
     Raises:
-        BoardError: it is not TOML, a figure or its source is missing, unknown or makes no sense.
+        BoardError: it is not TOML, a source is missing, or a figure is unknown or makes no sense.
     """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BoardError(f"board {name}: {error}") from error
-    unknown = sorted(document.keys() - {*_FIGURES, "description"})
-    if unknown:
-        raise BoardError(f"board {name}: unknown figure {unknown[0]!r}; the figures are {', '.join(_FIGURES)}")
-    description = document.get("description")
+    description = document.pop("description", None)
     if not isinstance(description, str) or not description.strip():
         raise BoardError(f"board {name}: description is missing")
-    values = {figure: _figure(name, figure, document.get(figure)) for figure in _FIGURES}
-    if not 0 <= values["throttle_share"] < 1:
-        raise BoardError(f"board {name}: throttle_share is the share of the clock that is lost, from 0 up to below 1")
-    return BoardFigures(
-        name=name,
-        description=description,
-        sources={figure: str(document[figure]["source"]) for figure in _FIGURES},
-        **{figure: int(value) if figure in _WHOLE else value for figure, value in values.items()},  # type: ignore[arg-type]
-    )
+    assumed = document.pop(SIMULATION, {})
+    clusters = _clusters(name, document, assumed)
+    known = _known(clusters)
+    figures: dict[str, Figure] = {}
+    for is_assumed, table in ((False, document), (True, assumed)):
+        for path, entry in _entries(name, "", table):
+            if path in figures:
+                raise BoardError(f"board {name}: {path} is cited already; take it out of [{SIMULATION}]")
+            if path not in known:
+                near = difflib.get_close_matches(path, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"the figures are {', '.join(known)}"
+                raise BoardError(f"board {name}: unknown figure {path!r}; {hint}")
+            figures[path] = _figure(f"board {name}: {path}", known[path], entry, is_assumed)
+    ordered = {path: figures[path] for path in known if path in figures}
+    return Board(name=name, description=description, clusters=clusters, figures=ordered)
 
 
-def _figure(name: str, figure: str, entry: object) -> float:
-    if not isinstance(entry, dict):
-        raise BoardError(f"board {name}: [{figure}] with value and source is missing")
-    value, source = entry.get("value"), entry.get("source")
+def _clusters(name: str, *documents: Any) -> tuple[str, ...]:
+    """The names of all clusters, in the order of the file: that of the CPU numbers."""
+    tables = [document.get(CLUSTERS, {}) for document in documents if isinstance(document, dict)]
+    found = tuple(dict.fromkeys(cluster for table in tables if isinstance(table, dict) for cluster in table))
+    if not found:
+        raise BoardError(f"board {name}: it has no cluster; describe its cores under [clusters.NAME]")
+    return found
+
+
+def _known(clusters: tuple[str, ...]) -> dict[str, Kind]:
+    """Every figure that a board with these clusters may have, in the order in which it is shown."""
+    of_clusters = {
+        f"{CLUSTERS}.{cluster}.{figure}": kind for cluster in clusters for figure, kind in CLUSTER_FIGURES.items()
+    }
+    return {**of_clusters, **BOARD_FIGURES}
+
+
+def _entries(name: str, prefix: str, table: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The figures of a table and those below it, with their paths."""
+    if not isinstance(table, dict):
+        raise BoardError(f"board {name}: {prefix.rstrip('.')} is not a figure with value and source")
+    if "value" in table or "source" in table:
+        yield prefix.rstrip("."), table
+        return
+    for key, inner in table.items():
+        yield from _entries(name, f"{prefix}{key}.", inner)
+
+
+def _figure(where: str, kind: Kind, entry: dict[str, Any], is_assumed: bool) -> Figure:
+    source = entry.get("source")
     if not isinstance(source, str) or not source.strip():
-        raise BoardError(f"board {name}: {figure} has no source; a figure that cannot be cited is not used")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BoardError(f"board {name}: {figure} is {value!r}, not a number")
-    if figure in _WHOLE and value != int(value):
-        raise BoardError(f"board {name}: {figure} is {value!r}, not a whole number")
-    # Only the temperatures may be below zero.
-    if (figure in _POSITIVE and value <= 0) or (value < 0 and figure not in ("ambient_c", "throttle_c")):
-        raise BoardError(f"board {name}: {figure} is {value!r}, which is too small")
-    return float(value)
+        raise BoardError(f"{where} has no source; a figure that cannot be cited is left out")
+    if is_assumed and not source.startswith(ASSUMED):
+        raise BoardError(f"{where} stands under [{SIMULATION}]; its source says why, as in 'assumed: ...'")
+    if not is_assumed and source.startswith("assumed"):
+        raise BoardError(f"{where} is assumed, so it belongs under [{SIMULATION}]")
+    problem = kind.problem(entry.get("value"))
+    if problem:
+        raise BoardError(f"{where} is {entry.get('value')!r}, {problem}")
+    return Figure(value=kind.read(entry["value"]), unit=kind.unit, source=source, is_assumed=is_assumed)

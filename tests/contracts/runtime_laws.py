@@ -22,11 +22,12 @@ from device_agents import inputs
 from device_agents.decoding import build
 from device_agents.machine import Machine
 from device_agents.runtimes import Recorded, RuntimeRefusal, Session, machine_for, open_session
-from device_agents.wire import Board, FileRef, Job, ModelRef, RuntimeOptions, Work
+from device_agents.wire import Board, Cluster, FileRef, Job, ModelRef, RuntimeOptions, Work
 
 RUNS = 3
 MOST_RUNS = 2000
-BOARD = Board("test-board", 4, 1e9, 4e9, 2e9, 2e-6, 0.01, 10**9, 25.0, 0.8, 0.02, 80.0, 0.3)
+CLUSTER = Cluster("cpu", 4, (0.5e9, 1e9), 4.0, 0.75)
+BOARD = Board("test-board", (CLUSTER,), 10**9, 2e9, 2e-6, 0.01, 1.0, 25.0, 10.0, 5.0, 80.0, 2.0, 1.0)
 WORK = (Work("conv", "Conv", 4_000_000, 100_000), Work("relu", "Relu", 0, 200_000))
 
 

@@ -48,6 +48,23 @@ def test_the_tutorial_can_be_followed_to_its_end(tmp_path: Path, sshd: Sshd) -> 
 
 
 @pytest.mark.slow
+def test_the_page_about_simulated_boards_can_be_followed_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    home = {"EDGEPROF_HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    lines = typed_lines(ROOT / "docs" / "how-to" / "simulated-boards.md")
+    assert len(lines) > 5
+
+    for line in lines:
+        environment = {**os.environ, **home, "PATH": path}
+        done = subprocess.run(
+            shlex.split(line), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+        assert done.returncode == 0, f"$ {line}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.slow
 def test_the_page_about_inputs_can_be_followed_to_its_end(tmp_path: Path) -> None:
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     page = ROOT / "docs" / "how-to" / "inputs.md"
@@ -135,7 +152,7 @@ def test_the_page_about_devices_shows_every_key_of_fleet_toml_in_one_that_can_be
 
     fleet = Fleet.read(path)
 
-    assert [device.name for device in fleet.devices] == ["local", "pi5", "qemu", "toy"]
+    assert [device.name for device in fleet.devices] == ["local", "pi5", "qemu", "toy", "stand-in"]
     for key in set(Device.__struct_fields__) - {"name"}:
         assert f"| `{key}` |" in page
         assert f"{key} = " in shown

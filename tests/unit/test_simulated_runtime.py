@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -7,23 +8,27 @@ import pytest
 from device_agents import conditions
 from device_agents.runtimes import RuntimeRefusal, machine_for, simulated
 from device_agents.runtimes.simulated_machine import SimulatedMachine
-from device_agents.wire import SIMULATED, Board, FileRef, Job, ModelRef, RuntimeOptions, Work
+from device_agents.wire import SIMULATED, Board, Cluster, FileRef, Job, ModelRef, RuntimeOptions, Work
 
+CPU = Cluster(name="cpu", cores=4, clocks_hz=(0.75e9, 1.05e9, 1.5e9), macs_per_cycle=4.0, core_active_w=2.0)
 BOARD = Board(
     name="test-board",
-    cores=4,
-    clock_hz=1.5e9,
-    macs_per_s=6e9,
+    clusters=(CPU,),
+    memory_bytes=2_000_000_000,
     memory_bytes_per_s=4e9,
     operator_overhead_s=4e-6,
     noise=0.01,
-    memory_bytes=2_000_000_000,
+    idle_w=1.0,
     ambient_c=25.0,
-    heating_c_per_s=2.0,
-    cooling_per_s=0.02,
-    throttle_c=80.0,
-    throttle_share=0.3,
+    resistance_k_per_w=10.0,
+    capacitance_j_per_k=5.0,
+    trip_c=50.0,
+    hysteresis_k=2.0,
+    poll_s=1.0,
 )
+LITTLE = Cluster(name="little", cores=2, clocks_hz=(0.5e9, 1.0e9), macs_per_cycle=4.0, core_active_w=0.25)
+BIG = Cluster(name="big", cores=2, clocks_hz=(1.0e9, 1.5e9, 2.0e9), macs_per_cycle=8.0, core_active_w=3.0)
+BIG_LITTLE = replace(BOARD, clusters=(LITTLE, BIG), noise=0.0)
 CONV = Work("conv", "Conv", 600_000_000, 1_000_000)
 COPY = Work("copy", "Identity", 0, 400_000_000)
 MODEL = ModelRef("m.onnx", "onnx", "digest", (FileRef("m.onnx", "digest", 1_000_000),))
@@ -59,24 +64,104 @@ def test_the_seed_makes_the_noise() -> None:
     assert latency_s(noisy) != latency_s(replace(noisy, seed=2))
 
 
+def test_of_a_big_little_board_the_fastest_cores_are_taken_first_and_the_slowest_taken_bounds_an_operator() -> None:
+    def with_threads(threads: int, affinity: tuple[int, ...] = ()) -> float:
+        options = RuntimeOptions(threads=threads, affinity=affinity)
+        return latency_s(replace(JOB, board=BIG_LITTLE, options=options, work=(CONV,)))
+
+    assert with_threads(1) == pytest.approx(600e6 / 16e9 + 4e-6)
+    assert with_threads(2) == pytest.approx(600e6 / 32e9 + 4e-6)
+    assert with_threads(3) == pytest.approx(600e6 / (3 * 4e9) + 4e-6)
+    assert with_threads(2, affinity=(0, 1)) == pytest.approx(600e6 / 8e9 + 8e-6)
+
+
 def test_a_board_that_stays_busy_gets_hot_throttles_and_cools_down_again() -> None:
+    """One busy core adds 2 W over 10 K/W: it would settle at 55 degrees, five above the trip."""
     session, machine = opened(JOB)
+    begin = conditions.read(machine)
     cool_s = latency_s(JOB)
 
-    for _ in range(400):
+    for _ in range(2000):
         session.run()
     hot = conditions.read(machine)
-    start = machine.now()
-    session.run()
-    hot_s = machine.now() - start
     machine.sleep(600.0)
     rested = conditions.read(machine)
+    start = machine.now()
+    session.run()
 
-    assert hot.temperatures_c["cpu-thermal"] >= 79.0
+    assert begin.temperatures_c["cpu-thermal"] == pytest.approx(35.0, abs=0.2)
+    assert 47.0 <= hot.temperatures_c["cpu-thermal"] <= 51.0
     assert hot.clocks[0].time_in_state_s["1050000000"] > 0.0
-    assert hot_s >= cool_s
-    assert rested.temperatures_c["cpu-thermal"] == pytest.approx(25.0, abs=0.1)
+    assert sum(hot.clocks[0].time_in_state_s.values()) == pytest.approx(hot.at_s, abs=0.1)
+    assert hot.at_s > 2000 * cool_s
+    assert rested.temperatures_c["cpu-thermal"] == pytest.approx(35.0, abs=0.1)
     assert rested.clocks[0].current_hz == 1.5e9
+    assert machine.now() - start == pytest.approx(cool_s)
+
+
+def test_a_throttled_board_says_so_as_the_kernel_does() -> None:
+    machine = SimulatedMachine(replace(BIG_LITTLE, trip_c=36.0), 0)
+    machine.work(3.5, (0, 2))
+
+    seen = conditions.read(machine)
+
+    assert machine.is_throttled
+    assert [clock.cpus for clock in seen.clocks] == ["0 1", "2 3"]
+    assert [clock.hardware_max_hz for clock in seen.clocks] == [1.0e9, 2.0e9]
+    assert [clock.current_hz for clock in seen.clocks] == [clock.max_hz for clock in seen.clocks] == [0.5e9, 1.0e9]
+    assert machine.read("/sys/class/thermal/thermal_zone0/trip_point_0_temp") == "36000\n"
+
+
+def test_an_operator_of_a_long_run_takes_the_clock_at_its_start() -> None:
+    """Noise off, a run of 300 s: its first operators run at the full clock, its last at a lower one."""
+    job = replace(JOB, work=(replace(CONV, macs=60_000_000_000),) * 30)
+    session, _ = opened(job, profiled=True)
+
+    session.run()
+    times = [kernel.times_s[0] for kernel in session.end_recording().kernels]
+
+    assert times[0] == pytest.approx(10.0, rel=1e-5)
+    assert max(times) > 13.0
+    assert {round(time, 2) for time in times} <= {round(60e9 / (4 * hz), 2) for hz in CPU.clocks_hz}
+
+
+def test_power_is_that_at_rest_plus_that_of_every_busy_core_at_its_clock() -> None:
+    machine = SimulatedMachine(replace(BIG_LITTLE, trip_c=36.0), 0)
+
+    assert machine.power_w(machine.at_rest) == 1.0
+    assert machine.power_w((2, 1)) == pytest.approx(1.0 + 2 * 0.25 + 3.0)
+
+    machine.work(2.5, (0, 2))
+
+    assert machine.clocks_hz == (0.5e9, 1.0e9)
+    assert machine.power_w((2, 1)) == pytest.approx(1.0 + 2 * 0.125 + 1.5)
+
+
+def test_temperature_follows_the_resistance_and_the_capacitance() -> None:
+    machine = SimulatedMachine(replace(BOARD, trip_c=200.0), 0)
+
+    machine.work(50.0, (4,))
+
+    assert machine.temperature_c == pytest.approx(25.0 + 90.0 - 80.0 * math.exp(-1.0))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"clusters": ()},
+        {"clusters": (replace(CPU, clocks_hz=()),)},
+        {"clusters": (replace(CPU, clocks_hz=(2e9, 1e9)),)},
+        {"clusters": (replace(CPU, cores=0),)},
+        {"clusters": (replace(CPU, cores=10**9),)},
+        {"memory_bytes_per_s": 0.0},
+        {"resistance_k_per_w": 0.0},
+        {"noise": -0.1},
+        {"poll_s": 0.0},
+    ],
+)
+def test_a_board_that_makes_no_sense_is_refused_by_name(changes: dict[str, object]) -> None:
+    with pytest.raises(RuntimeRefusal, match="the figures of the board test-board make no sense"):
+        SimulatedMachine(replace(BOARD, **changes), 0)  # type: ignore[arg-type]
 
 
 def test_a_simulated_board_can_be_read_like_a_real_one() -> None:
@@ -94,6 +179,14 @@ def test_a_simulated_board_can_be_read_like_a_real_one() -> None:
     assert set(seen.pressure_s) == {"cpu", "memory", "io"}
     assert seen.memory_available_bytes == pytest.approx(2e9, rel=1e-3)
     assert seen.unreadable == {}
+
+
+def test_a_simulated_board_describes_itself_and_not_the_machine_it_is_computed_on() -> None:
+    described = SimulatedMachine(BIG_LITTLE, 0).describe()
+
+    assert (described.model, described.architecture, described.n_cpus) == ("test-board", "simulated", 4)
+    assert described.memory_bytes == BOARD.memory_bytes
+    assert described.emulator is None
 
 
 def test_sleeping_takes_no_real_time_and_no_cpu() -> None:
