@@ -28,7 +28,7 @@ class Echo(socketserver.BaseRequestHandler):
 def relay() -> Iterator[Relay]:
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
         server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         with Relay(server.server_address[1]) as relay:
             yield relay
         server.shutdown()

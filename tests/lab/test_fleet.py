@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_agent import until
+from tests.integration.test_docs import PYTHON, typed_lines
 from tests.lab import arm64, fleet
 from tests.lab.fleet import MIB, PREFIX, Fleet, FleetDevice
 from tests.lab.limits import LimitsV2
@@ -231,6 +234,21 @@ def test_version_2_of_control_groups_freezes_too(three: Fleet, tmp_path: Path) -
         until(lambda: "frozen 0" in frozen.read_text(), "it is thawed")
         process.kill()
     limits.remove()
+
+
+def test_what_the_page_about_the_lab_says_can_be_typed(three: Fleet, tmp_path: Path) -> None:
+    page = ROOT / "docs" / "how-to" / "lab.md"
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, **three.environment, "EDGEPROF_HOME": str(tmp_path), "PATH": path}
+    shutil.copy(three.fleet_toml, tmp_path)
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    typed = [[*three.prefix, *shlex.split(line)] for line in typed_lines(page)]
+    (script,) = PYTHON.findall(page.read_text())
+    assert len(typed) > 3
+
+    for command, folder in (*((line, tmp_path) for line in typed), ([sys.executable, "-c", script], ROOT)):
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
 def test_nothing_is_left_when_a_fleet_ends(three: Fleet) -> None:
