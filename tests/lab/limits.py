@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 CPU_PERIOD_US = 100_000
-EMPTY_S = 10.0
+PATIENCE_S = 10.0
 V1_CONTROLLERS = ("memory", "freezer", "cpu")
 V2_CONTROLLERS = ("memory", "cpu")
 
@@ -29,17 +29,32 @@ class Limits(ABC):
         """Files that a process writes 0 into to join; its children follow."""
         return [folder / "cgroup.procs" for folder in self._folders]
 
-    @abstractmethod
     def freeze(self) -> None:
-        """Stop every process where it is."""
+        """Stop every process where it is, and wait until they all stand.
+
+        Raises:
+            TimeoutError: one still runs after ten seconds.
+        """
+        self._start_freezing()
+        end = time.monotonic() + PATIENCE_S
+        while not self._is_frozen():
+            if time.monotonic() > end:
+                raise TimeoutError(f"{self._folders[0].name} does not freeze")
+            time.sleep(0.01)
 
     @abstractmethod
     def thaw(self) -> None:
         """Let them go on."""
 
     @abstractmethod
+    def _start_freezing(self) -> None: ...
+
+    @abstractmethod
+    def _is_frozen(self) -> bool: ...
+
+    @abstractmethod
     def memory(self, limit_bytes: int | None) -> None:
-        """What all of them may use together, with the files on the device's disk; None takes the limit away."""
+        """What all of them may use together, with the files on the device's disk, and without swap. None: no limit."""
 
     @abstractmethod
     def cpu(self, n_cpus: float | None) -> None:
@@ -57,7 +72,7 @@ class Limits(ABC):
         """
         self.thaw()
         for folder in self._folders:
-            end = time.monotonic() + EMPTY_S
+            end = time.monotonic() + PATIENCE_S
             while folder.is_dir():
                 try:
                     folder.rmdir()
@@ -73,13 +88,17 @@ class LimitsV1(Limits):
         self._memory, self._freezer, self._cpu = (root / controller / name for controller in V1_CONTROLLERS)
         super().__init__((self._memory, self._freezer, self._cpu))
 
-    def freeze(self) -> None:
+    def _start_freezing(self) -> None:
         (self._freezer / "freezer.state").write_text("FROZEN")
+
+    def _is_frozen(self) -> bool:
+        return (self._freezer / "freezer.state").read_text() == "FROZEN\n"
 
     def thaw(self) -> None:
         (self._freezer / "freezer.state").write_text("THAWED")
 
     def memory(self, limit_bytes: int | None) -> None:
+        (self._memory / "memory.swappiness").write_text("0")
         (self._memory / "memory.limit_in_bytes").write_text(str(-1 if limit_bytes is None else limit_bytes))
 
     def cpu(self, n_cpus: float | None) -> None:
@@ -96,13 +115,19 @@ class LimitsV2(Limits):
         self._folder = root / name
         super().__init__((self._folder,))
 
-    def freeze(self) -> None:
+    def _start_freezing(self) -> None:
         (self._folder / "cgroup.freeze").write_text("1")
+
+    def _is_frozen(self) -> bool:
+        return _count(self._folder / "cgroup.events", "frozen") == 1
 
     def thaw(self) -> None:
         (self._folder / "cgroup.freeze").write_text("0")
 
     def memory(self, limit_bytes: int | None) -> None:
+        swap = self._folder / "memory.swap.max"
+        if swap.exists():
+            swap.write_text("0")
         (self._folder / "memory.max").write_text("max" if limit_bytes is None else str(limit_bytes))
 
     def cpu(self, n_cpus: float | None) -> None:

@@ -18,7 +18,8 @@ import pytest
 from tests.integration.test_agent import until
 from tests.integration.test_docs import PYTHON, typed_lines
 from tests.lab import arm64, fleet
-from tests.lab.fleet import MIB, PREFIX, Fleet, FleetDevice
+from tests.lab.device import FleetDevice
+from tests.lab.fleet import MIB, PREFIX, Fleet
 from tests.lab.limits import LimitsV2
 
 pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -226,12 +227,13 @@ def test_version_2_of_control_groups_freezes_too(three: Fleet, tmp_path: Path) -
     limits = LimitsV2(root, f"{three.folder.name}-v2")
     with subprocess.Popen(["sleep", "300"]) as process:
         limits.joins[0].write_text(str(process.pid))
+        events = root / f"{three.folder.name}-v2" / "cgroup.events"
+
         limits.freeze()
-        frozen = root / f"{three.folder.name}-v2" / "cgroup.events"
-        until(lambda: "frozen 1" in frozen.read_text(), "it is frozen")
+        assert "frozen 1" in events.read_text()
 
         limits.thaw()
-        until(lambda: "frozen 0" in frozen.read_text(), "it is thawed")
+        until(lambda: "frozen 0" in events.read_text(), "it is thawed")
         process.kill()
     limits.remove()
 
