@@ -42,7 +42,7 @@ def main() -> None:
     socket.sethostname(asked.name)
     _enter(root)
     environment = {**ENVIRONMENT, "QEMU_CPU": asked.cpu}
-    os.execve("/usr/sbin/sshd", ["/usr/sbin/sshd", "-D", "-e"], environment)
+    os.execve("/usr/sbin/sshd", ["/usr/sbin/sshd", "-D", "-e", "-f", "/run/ssh/sshd_config"], environment)
 
 
 def _disk(disk: Path, rootfs: Path) -> Path:
@@ -83,9 +83,12 @@ def _system(root: Path, sys: Path) -> None:
 
 
 def _settings(root: Path, ssh: Path, name: str) -> None:
-    shutil.copytree(ssh, root / "etc" / "ssh", dirs_exist_ok=True)
-    (root / "etc" / "hosts").write_text(f"127.0.0.1 localhost {name}\n")
-    (root / "etc" / "hostname").write_text(f"{name}\n")
+    """A kept disk may be full: what it has already is not written again, and the rest goes elsewhere."""
+    shutil.copytree(ssh, root / "run" / "ssh")
+    for file, text in (("hosts", f"127.0.0.1 localhost {name}\n"), ("hostname", f"{name}\n")):
+        path = root / "etc" / file
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
     os.chown(root / "home" / "pi", PI, PI)
 
 

@@ -147,7 +147,7 @@ class FleetDevice:
         keygen(self.host_key)
         (ssh / "authorized_keys").write_text(_public(self._fleet.client_key) + "\n")
         (ssh / "sshd_config").write_text(
-            "HostKey /etc/ssh/host_key\nAuthorizedKeysFile /etc/ssh/authorized_keys\nPidFile none\nUsePAM no\n"
+            "HostKey /run/ssh/host_key\nAuthorizedKeysFile /run/ssh/authorized_keys\nPidFile none\nUsePAM no\n"
             "UseDNS no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintLastLog no\n"
             # sshd drops the environment.
             f"Subsystem sftp internal-sftp\nSetEnv QEMU_CPU={self._cpu}\n"

@@ -148,6 +148,10 @@ def test_a_disk_is_full_when_its_size_is_reached(board: FleetDevice) -> None:
     assert "No space left on device" in done.stderr
     assert 0 < (board.root / "home/pi/big").stat().st_size <= DISK_BYTES
 
+    board.power_cut()
+    board.power_on(keep_disk=True)
+    assert board.ssh("rm big && echo more > small && cat small").stdout == "more\n"
+
 
 def test_memory_has_an_end(board: FleetDevice) -> None:
     board.limits.memory(160 * MIB)
