@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 DISK_BYTES = 64 * MIB
+SOON_S = 30.0
 # Prints seconds to connect, or why not.
 CONNECT = """
 import socket, sys, time
@@ -71,8 +73,21 @@ def board(three: Fleet) -> Iterator[FleetDevice]:
     three[0].power_on()
 
 
-def connect(made: Fleet, device: FleetDevice, timeout_s: float = 2.0) -> str:
+def connect(made: Fleet, device: FleetDevice, timeout_s: float = SOON_S) -> str:
     return made.run([sys.executable, "-I", "-c", CONNECT, device.ip, str(timeout_s)]).stdout.strip()
+
+
+@contextmanager
+def session(made: Fleet, device: FleetDevice, script: str) -> Iterator[subprocess.Popen[str]]:
+    """An ssh that has said its first line, "up", and is killed in the end: nobody waits for a frozen device."""
+    command = [*made.prefix, "ssh", "-F", str(made.ssh_config), device.name, f"echo up; {script}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **made.environment}) as ssh:
+        try:
+            assert ssh.stdout is not None
+            assert ssh.stdout.readline() == "up\n"
+            yield ssh
+        finally:
+            ssh.kill()
 
 
 def test_each_device_is_one_of_its_own(three: Fleet) -> None:
@@ -130,7 +145,7 @@ def test_a_partition_keeps_one_device_away_until_it_heals(three: Fleet, board: F
     assert float(connect(three, three[1])) >= 0
 
     board.wire.heal()
-    assert float(connect(three, board, 30.0)) >= 0
+    assert float(connect(three, board)) >= 0
 
 
 def test_a_middlebox_resets_connections_while_it_is_told_to(three: Fleet, board: FleetDevice) -> None:
@@ -176,10 +191,7 @@ def test_a_slow_processor_gets_what_it_is_given(board: FleetDevice) -> None:
 
 
 def test_a_frozen_device_answers_when_it_thaws(three: Fleet, board: FleetDevice) -> None:
-    command = [*three.prefix, "ssh", "-F", str(three.ssh_config), board.name, "echo up; sleep 0.5; echo done"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **three.environment}) as ssh:
-        assert ssh.stdout is not None
-        assert ssh.stdout.readline() == "up\n"
+    with session(three, board, "sleep 0.5; echo done") as ssh:
         board.freeze()
         with pytest.raises(subprocess.TimeoutExpired):
             ssh.wait(1.5)
@@ -192,11 +204,7 @@ def test_a_frozen_device_answers_when_it_thaws(three: Fleet, board: FleetDevice)
 
 
 def test_killed_sessions_leave_behind_what_they_started(three: Fleet, board: FleetDevice) -> None:
-    command = [*three.prefix, "ssh", "-F", str(three.ssh_config), board.name, "echo up; sleep 300"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **three.environment}) as ssh:
-        assert ssh.stdout is not None
-        assert ssh.stdout.readline() == "up\n"
-
+    with session(three, board, "sleep 300") as ssh:
         board.kill_sessions()
 
         assert ssh.wait(30) == 255
@@ -213,7 +221,7 @@ def test_after_a_power_cut_only_a_kept_disk_remembers(
 
     board.power_cut()
     assert not Path(f"/proc/{before}").exists()
-    assert connect(three, board) in ("OSError", "TimeoutError", "ConnectionRefusedError")
+    assert connect(three, board, 1.0) in ("OSError", "TimeoutError", "ConnectionRefusedError")
 
     board.power_on(keep_disk=keep_disk)
     assert board.ssh("cat file").stdout == ("kept\n" if keep_disk else "")
@@ -253,7 +261,9 @@ def test_what_the_page_about_the_lab_says_can_be_typed(three: Fleet, tmp_path: P
     assert len(typed) > 3
 
     for command, folder in (*((line, tmp_path) for line in typed), ([sys.executable, "-c", script], ROOT)):
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=250
+        )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
