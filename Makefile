@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MODELS := .cache/models
+N ?= 8
 
-.PHONY: help setup torch demo check test arm64 bench clean
+.PHONY: help setup torch demo check test arm64 lab bench clean
 
 help:           ## show this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -30,13 +31,17 @@ check: setup    ## format, lint, types, import rules, the agent's Python floor
 
 test: setup     ## the whole test suite
 	sh tools/sshd.sh
-	sh tools/arm64.sh
 	sh tools/postgres.sh
+	sh tools/lab.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 arm64: setup    ## profile a real model per runtime, operator by operator, on an emulated arm64 device
 	sh tools/arm64.sh
-	$(BIN)/python -m tests.lab
+	$(BIN)/python -m tests.lab arm64
+
+lab: setup      ## bring up N=8 emulated arm64 devices, each behind a wire of its own, and profile on all of them (root)
+	sh tools/lab.sh
+	$(BIN)/python -m tests.lab fleet $(N)
 
 bench: setup    ## every benchmark; the last line of each is one JSON object
 	@for f in benchmarks/[a-z]*.py; do echo "== $$f"; $(BIN)/python $$f; done

@@ -55,8 +55,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `origin` overrides what the agent reports where it cannot know it is emulated ("emulated"). `identity` is a
     private key to offer before any other. `connect_timeout_s`, an older name for `deadlines.connect_s`, goes first.
-    `simulate` names a board whose simulation this device shall run: its numbers
-    are then simulated, however it is reached.
+    `simulate` names a board whose simulation this device shall run: its numbers are then simulated, however it is
+    reached.
     """
 
     name: str = ""

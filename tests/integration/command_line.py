@@ -14,14 +14,15 @@ LIMIT_S = 150
 
 @dataclass
 class CommandLine:
-    """`folder` holds edgeprof's own files and this machine's cache as a device."""
+    """`folder` holds edgeprof's own files and this machine's cache as a device; `prefix` goes before the command."""
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    prefix: tuple[str, ...] = ()
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [EDGEPROF, *arguments],
+            [*self.prefix, EDGEPROF, *arguments],
             env=self._whole_environment(),
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -34,7 +35,7 @@ class CommandLine:
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         """For a command that something happens to while it runs."""
         return subprocess.Popen(
-            [EDGEPROF, *arguments],
+            [*self.prefix, EDGEPROF, *arguments],
             env=self._whole_environment(),
             cwd=self.folder,
             stdin=subprocess.DEVNULL,

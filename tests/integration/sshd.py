@@ -169,7 +169,7 @@ class Sshd:
         """Processes that serve a connection; the innermost comes first."""
         if self._process is None:
             return []
-        return list(reversed(_descendants(self._process.pid, "sshd")))
+        return list(reversed(descendants(self._process.pid, "sshd")))
 
     def cut_connections(self) -> None:
         for pid in self.connections():
@@ -222,8 +222,8 @@ def _kill(pid: int, number: signal.Signals) -> None:
         return
 
 
-def _descendants(pid: int, name: str) -> list[int]:
-    """Children and their children with that program name, outermost first."""
+def descendants(pid: int, name: str) -> list[int]:
+    """Children whose program's name begins so, and their children of whom that is true, outermost first."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -233,5 +233,5 @@ def _descendants(pid: int, name: str) -> list[int]:
         program, rest = text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") + 2 :].split()
         if int(rest[1]) == pid and program.startswith(name):
             child = int(stat.parent.name)
-            found += [child, *_descendants(child, name)]
+            found += [child, *descendants(child, name)]
     return found

@@ -28,7 +28,7 @@ from edgeprof.links.ssh import SshLink
 from edgeprof.links.ssh_config import Hop
 from edgeprof.links.ssh_keys import Keys
 from edgeprof.links.tcp import open_socket
-from tests.integration.relay import Relay
+from tests.integration.relay import Relay, Trip
 from tests.integration.sshd import Sshd
 from tests.integration.test_ssh import jump_config
 
@@ -115,7 +115,8 @@ def test_a_host_that_answers_no_connection_is_given_up() -> None:
 def test_silence_before_the_host_has_proven_its_key(
     sshd: Sshd, relay: Relay, device: Device, after_bytes: int | None
 ) -> None:
-    relay.stalled, relay.stall_after_bytes = after_bytes is None, after_bytes
+    relay.stalled = after_bytes is None
+    relay.trip = None if after_bytes is None else Trip(after_bytes, "stall")
 
     with pytest.raises(LinkError, match=r"no answer from 127.0.0.1:\d+ within 1 s"):
         sshd.link(device).__enter__()
@@ -229,7 +230,7 @@ def test_silence_of_the_link_loses_the_agent_within_the_deadline(sshd: Sshd, rel
 
 def test_an_upload_without_progress_fails_and_says_how_far_it_came(sshd: Sshd, relay: Relay, device: Device) -> None:
     with sshd.link(device) as link:
-        relay.stall_after_bytes = SOME_BYTES
+        relay.trip = Trip(SOME_BYTES, "stall")
 
         with pytest.raises(TransferError, match="silent for 1 s in the upload") as caught:
             link.put(bytes(SIZE_BYTES), str(sshd.home / "file"), 600.0, resume=True)
@@ -274,7 +275,7 @@ def test_a_full_socket_to_a_silent_host_ends_as_well(make_sshd: Callable[..., Ss
             outer = link._session._transports[0].sock
             assert isinstance(outer, socket.socket)
             outer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
-            relay.stall_after_bytes = SOME_BYTES
+            relay.trip = Trip(SOME_BYTES, "stall")
 
             with pytest.raises(TransferError, match="silent for 1 s in the upload"):
                 link.put(bytes(SIZE_BYTES), str(board.home / "file"), 600.0, resume=True)
@@ -285,7 +286,7 @@ def test_a_silence_shorter_than_the_deadline_only_takes_longer(sshd: Sshd, relay
     patient = msgspec.structs.replace(device, deadlines=Deadlines(silence_s=SOON_S))
     data = os.urandom(SIZE_BYTES)
     with sshd.link(patient) as link:
-        relay.stall_after_bytes = SOME_BYTES
+        relay.trip = Trip(SOME_BYTES, "stall")
         resume = threading.Timer(0.5, setattr, (relay, "stalled", False))
         resume.start()
 
@@ -301,7 +302,7 @@ def test_an_interrupted_push_goes_on_where_it_stopped(
     ref, data = model
     roomy = Deadlines(silence_s=SOON_S)
     with sshd.link(device) as link, Agent(link, sys.executable, deadlines=roomy) as agent:
-        relay.reset_after_bytes = SOME_BYTES
+        relay.trip = Trip(SOME_BYTES, "reset")
         with pytest.raises(TransferError, match=rf"the connection was lost: .*; \d+ of {SIZE_BYTES} bytes had arrived"):
             agent.push([model])
     assert [path.name for path in uploads(sshd)] == [ref.sha256]

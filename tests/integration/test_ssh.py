@@ -14,7 +14,7 @@ import pytest
 from edgeprof.errors import AuthenticationFailed, ChangedHostKey, LinkError, TransferError, UnknownHostKey
 from edgeprof.fleet import Device
 from edgeprof.links.ssh import SshLink
-from tests.integration.relay import Relay
+from tests.integration.relay import Relay, Trip
 from tests.integration.sshd import Sshd, free_port, keygen
 
 pytestmark = pytest.mark.ssh
@@ -467,7 +467,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(sshd: Sshd, small_disk: Path) ->
 
 def test_a_reset_during_a_transfer_leaves_nothing(sshd: Sshd, relay: Relay) -> None:
     with sshd.link(sshd.device(port=relay.port)) as link:
-        relay.reset_after_bytes = 1_000_000
+        relay.trip = Trip(1_000_000, "reset")
 
         with pytest.raises(TransferError, match="the connection was lost"):
             link.put(bytes(20_000_000), str(sshd.home / "file"), SOON_S)

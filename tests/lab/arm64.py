@@ -25,6 +25,8 @@ CPUINFO = "".join(
     "CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0xd08\nCPU revision\t: 3\n\n"
     for cpu in range(N_CPUS)
 )
+# Virtual environments of rootfs.sh: every runtime, and the one that lives alone.
+PYTHON, TFLITE_PYTHON = "/opt/edgeprof/bin/python", "/opt/tflite/bin/python"
 # What rootfs.sh ends with then.
 PACKAGES_MISSING = 4
 NAMESPACES = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--uts", "--ipc", "--fork")
@@ -55,6 +57,12 @@ def rootfs() -> Path:
         raise NoPackages("no emulated arm64 device: Debian's packages cannot be had")
     done.check_returncode()
     return Path(done.stdout.strip())
+
+
+def list_cpus(folder: Path) -> None:
+    """Fill a device's /sys/devices/system/cpu: without these files XNNPACK is silently left out."""
+    for name in ("possible", "present", "online"):
+        (folder / name).write_text(f"0-{N_CPUS - 1}\n")
 
 
 class NoPackages(Exception):
@@ -89,9 +97,8 @@ class Arm64Device(Sshd):
     def start(self) -> None:
         cpus = self.folder / "sys" / "devices" / "system" / "cpu"
         cpus.mkdir(parents=True, exist_ok=True)
-        # Without these XNNPACK is silently left out.
-        for name in ("possible", "present", "online") if self._lists_cpus else ():
-            (cpus / name).write_text(f"0-{N_CPUS - 1}\n")
+        if self._lists_cpus:
+            list_cpus(cpus)
         if self._looks_real:
             (self.folder / "cpuinfo").write_text(CPUINFO)
         # Of the latest start alone: it is waited for in there.
@@ -110,7 +117,7 @@ class Arm64Device(Sshd):
     def add_to(self, edgeprof: CommandLine, name: str = "arm64") -> None:
         """Make it known to a command line, with the Python of every runtime."""
         edgeprof.environment.update(self.client_environment())
-        pythons = ("--python", "/opt/edgeprof/bin/python", "--runtime-python", "tflite=/opt/tflite/bin/python")
+        pythons = ("--python", PYTHON, "--runtime-python", f"tflite={TFLITE_PYTHON}")
         done = edgeprof.run("devices", "add", name, self.address, *pythons)
         if done.returncode:
             raise RuntimeError(done.stderr)
@@ -119,7 +126,7 @@ class Arm64Device(Sshd):
         return Device(
             name=name,
             address=f"ssh://{self.user}@127.0.0.1:{port or self.port}",
-            python="/opt/edgeprof/bin/python",
-            pythons={"tflite": "/opt/tflite/bin/python"},
+            python=PYTHON,
+            pythons={"tflite": TFLITE_PYTHON},
             connect_timeout_s=timeout_s,
         )
