@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import sys
@@ -15,7 +16,8 @@ import pytest
 from device_agents import wire
 from edgeprof.agent import Agent, Deadlines, new_claim
 from edgeprof.errors import AgentLost, JobRefused, LinkError, ProtocolError
-from tests.integration.sshd import Sshd
+from tests.integration.command_line import CommandLine
+from tests.integration.sshd import Sshd, free_port
 from tests.integration.test_agent import long_job, processes, simulated_job, until, workers
 
 pytestmark = pytest.mark.ssh
@@ -248,3 +250,29 @@ def test_release_ends_a_keeper_that_lingers_and_slots_are_devices_of_their_own(s
 
         until(lambda: not keepers(cache), "the keepers left")
         assert agent.lease() is None
+
+
+def test_the_command_line_tells_who_has_a_device_and_throws_them_out(
+    sshd: Sshd, cache: Path, models_dir: Path, tmp_path: Path
+) -> None:
+    edgeprof = CommandLine(tmp_path, sshd.client_environment())
+    edgeprof.run("devices", "add", "pi5", sshd.address, "--python", sys.executable)
+    edgeprof.run("devices", "add", "gone", f"ssh://127.0.0.1:{free_port()}")
+    with agent_of(sshd, wire.Claim("ana@lab", "nightly", "s1", 600.0)) as ana:
+        ana.submit("one", long_job(ana, models_dir))
+        until(lambda: workers(cache), "a worker runs")
+
+        listed = {one["name"]: one for one in json.loads(edgeprof.run("devices", "list", "--json").stdout)}
+        shown = edgeprof.run("devices", "list").stdout
+        unlocked = edgeprof.run("devices", "unlock", "pi5")
+        again = edgeprof.run("devices", "unlock", "pi5")
+        until(lambda: not workers(cache), "nothing measures")
+        ana.discard("one")
+
+    assert listed["pi5"]["lease"]["owner"] == "ana@lab"
+    assert listed["local"]["lease"] is None
+    assert listed["gone"]["lease"] is None
+    assert "refuses connections" in listed["gone"]["unreachable"]
+    assert "ana@lab for nightly" in shown
+    assert unlocked.stdout.startswith("pi5: thrown out: ana@lab for nightly")
+    assert (again.returncode, again.stdout) == (0, "pi5: nobody had it\n")
