@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -276,3 +277,61 @@ def test_the_command_line_tells_who_has_a_device_and_throws_them_out(
     assert "ana@lab for nightly" in shown
     assert unlocked.stdout.startswith("pi5: thrown out: ana@lab for nightly")
     assert (again.returncode, again.stdout) == (0, "pi5: nobody had it\n")
+
+
+def test_a_full_disk_is_told_at_submit_and_nothing_of_the_job_stays(sshd: Sshd, cache: Path) -> None:
+    with agent_of(sshd) as agent, small_disk(cache / "spool"):
+        with pytest.raises(JobRefused, match="No space left") as caught:
+            agent.submit("one", simulated_job())
+
+        assert caught.value.kind == "no-space"
+        assert agent.tickets() == wire.Tickets((), None, agent.hello.boot_id)
+        assert spooled(cache) == []
+
+
+def test_a_restart_of_the_device_is_named(sshd: Sshd, cache: Path, models_dir: Path) -> None:
+    with agent_of(sshd) as agent:
+        job = long_job(agent, models_dir)
+        agent.submit("one", job)
+        until(lambda: workers(cache), "a worker runs")
+        os.kill(keepers(cache)[0], signal.SIGKILL)
+        order = cache / "spool" / "machine" / "tickets" / "one" / "order"
+        order.write_text(order.read_text().replace(agent.hello.boot_id or "?", "of another boot"))
+
+        with pytest.raises(JobRefused, match="it restarted"):
+            agent.follow("one", job)
+        (ticket,) = agent.tickets().tickets
+        assert ticket.boot_id != agent.tickets().boot_id
+        assert agent.submit("one", job).state == wire.INTERRUPTED
+        agent.discard("one")
+
+
+def test_garbage_in_the_spool_is_neither_believed_nor_in_the_way(sshd: Sshd, cache: Path) -> None:
+    tickets = cache / "spool" / "machine" / "tickets"
+    (tickets / "odd").mkdir(parents=True)
+    (tickets / "odd" / "waiting").write_text("x")
+    (tickets / "odd" / "order").write_bytes(b"\xff" * 100)
+    (tickets / ".new-left").mkdir()
+    (tickets / "a file").write_text("x")
+    with agent_of(sshd) as agent:
+        agent.submit("one", simulated_job())
+        agent.follow("one", simulated_job())
+
+        assert {t.ticket: t.state for t in agent.tickets().tickets} == {"odd": wire.INTERRUPTED, "one": wire.DONE}
+        for ticket in ("odd", "one"):
+            agent.discard(ticket)
+
+    assert spooled(cache) == ["a file"]
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A file system of 256 kB there: too small for the reserve of an outcome."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if os.getuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs root: a small file system is mounted")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
