@@ -335,3 +335,27 @@ def small_disk(folder: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_the_late_result_of_a_keeper_that_lost_the_device_is_thrown_away(
+    sshd: Sshd, cache: Path, models_dir: Path
+) -> None:
+    with agent_of(sshd) as agent:
+        job = dataclasses.replace(long_job(agent, models_dir), deadline_s=3.0)
+        agent.submit("one", job)
+        agent.submit("two", job)
+        # As a taker does whom the holder, frozen in the kernel, does not obey.
+        lease = sshd.home / "edgeprof.lease"
+        lease.with_suffix(".new").write_bytes(lease.read_bytes())
+        lease.with_suffix(".new").rename(lease)
+
+        with pytest.raises(JobRefused) as caught:
+            agent.follow("one", job)
+
+        assert caught.value.kind == "interrupted"
+        assert {t.state for t in agent.tickets().tickets} == {wire.INTERRUPTED}
+        for ticket in ("one", "two"):
+            agent.discard(ticket)
+        assert agent.lease() is None
+
+    assert spooled(cache) == []
