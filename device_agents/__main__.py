@@ -8,6 +8,8 @@ if sys.version_info < (3, 9):  # noqa: UP036
 
 if len(sys.argv) > 1 and sys.argv[1] == "worker":
     from device_agents.worker import main
+elif len(sys.argv) > 1 and sys.argv[1] == "keep":
+    from device_agents.keeper import main
 else:
     from device_agents.serve import main
 

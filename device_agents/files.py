@@ -52,12 +52,15 @@ def free_bytes() -> int:
     return shutil.disk_usage(path).free
 
 
-def missing(files: Sequence[FileRef]) -> List[str]:
-    """The digests of those files that the cache does not hold; room is made for them where old models can go."""
+def missing(files: Sequence[FileRef], wanted: "set[str]") -> List[str]:
+    """The digests of those files that the cache does not hold; room is made for them where old models can go.
+
+    Those of `wanted` stay: jobs that wait need them.
+    """
     models = folder("models")
     absent = [f for f in files if not _is_whole(os.path.join(models, f.sha256), f)]
     wanted_bytes = sum(f.size_bytes - partial_bytes(f) for f in absent)
-    _make_room(models, wanted_bytes, {f.sha256 for f in files})
+    _make_room(models, wanted_bytes, {f.sha256 for f in files} | wanted)
     return [f.sha256 for f in absent]
 
 
@@ -205,7 +208,16 @@ def _is_running(pid: int) -> bool:
         return False
     except PermissionError:
         return True  # somebody else's, under a number that was given out again: leave it alone
-    return True
+    return not _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Dead, but not yet noticed by its parent: where process 1 is no real init, that is for ever."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/stat", "rb") as file:
+            return file.read(4096).rpartition(b")")[2].split()[0] == b"Z"
+    except (OSError, IndexError):
+        return False
 
 
 def _remove_older(name: str, age_s: float, suffix: str) -> None:

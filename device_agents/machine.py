@@ -5,6 +5,7 @@ Recorded machines in tests, simulated boards and injected clocks all enter here.
 
 import os
 import subprocess
+import sys
 import time
 from typing import List, Optional, Sequence, Tuple
 
@@ -102,6 +103,11 @@ class Machine:
             if line.startswith("MemTotal:"):
                 return int(line.split()[1]) * 1024
         return None
+
+
+def python_version() -> str:
+    """The version of the Python that runs this, such as 3.11.2."""
+    return ".".join(map(str, sys.version_info[:3]))
 
 
 def _libc() -> str:

@@ -4,9 +4,11 @@ A process of its own per pass keeps peak memory true, lets a runtime crash witho
 killed for sure. It writes envelopes without ids to the agent; `reply` is progress, pass or refused.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -14,11 +16,14 @@ from typing import Any, Dict, Optional
 
 from device_agents import measure
 from device_agents.decoding import build
+from device_agents.machine import python_version
 from device_agents.operator_pass import operator_pass
 from device_agents.runtimes import RuntimeRefusal, machine_for
 from device_agents.streams import claim_stdout
 from device_agents.wire import LATENCY, OPERATORS, OUTPUTS, Job, Progress, Refused
 
+# linux/prctl.h
+PR_SET_PDEATHSIG = 1
 PASSES = {LATENCY: measure.latency_pass, OPERATORS: operator_pass, OUTPUTS: measure.outputs_pass}
 
 
@@ -26,10 +31,12 @@ def main() -> int:
     """Read one order from standard input, write lines to what was standard output, and end the process."""
     replies = claim_stdout()
     order = json.loads(sys.stdin.buffer.readline())
-    _leave_with_parent()
+    _leave_with_parent(order["parent"])
+    if order["lease_descriptor"] is not None:
+        os.set_inheritable(order["lease_descriptor"], False)  # it is for this process, not for what a runtime starts
 
     def send(reply: str, body: Dict[str, Any], stages_s: Optional[Dict[str, float]] = None) -> None:
-        message = {"reply": reply, "body": body, "stages_s": stages_s}
+        message = {"reply": reply, "body": body, "stages_s": stages_s, "python": python_version()}
         replies.write(json.dumps(message, allow_nan=False).encode() + b"\n")
         replies.flush()
 
@@ -55,8 +62,12 @@ def main() -> int:
     os._exit(0)
 
 
-def _leave_with_parent() -> None:
-    """End this process when the agent is gone, however it went: its end of our standard input is closed then."""
+def _leave_with_parent(parent: int) -> None:
+    """End this process when the agent is gone, however it went.
+
+    The kernel kills it then, even if it is frozen or busy in native code. Where there is no such order to give, its
+    standard input is closed at least.
+    """
 
     def watch() -> None:
         while os.read(0, 4096):
@@ -64,3 +75,9 @@ def _leave_with_parent() -> None:
         os._exit(3)
 
     threading.Thread(target=watch, daemon=True).start()
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(3)  # it went before the order was given

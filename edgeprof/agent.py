@@ -1,8 +1,10 @@
-"""Bring the agent to a device and talk to it: push it under its content hash, start it, ask, wait, never for ever."""
+"""Talk to the agent on a device: ask, wait, never for ever. How it gets there and starts: edgeprof/launch.py."""
 
 from __future__ import annotations
 
+import getpass
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,79 +15,35 @@ import msgspec
 
 from device_agents import wire
 from edgeprof.deadlines import Deadlines
-from edgeprof.errors import (
-    AgentError,
-    AgentLost,
-    JobRefused,
-    LinkError,
-    NoPython,
-    NoSpace,
-    ProtocolError,
-    TransferError,
-)
+from edgeprof.errors import AgentLost, JobRefused, LinkError, NoSpace, ProtocolError
+from edgeprof.launch import Envelope, Launch, decode, envelope
 from edgeprof.links import Link, OnSent, Process
-from edgeprof.packing import PackedAgent, pack_agent
 
-__all__ = ["Agent"]
+__all__ = ["Agent", "new_claim"]
 
 OnProgress = Callable[[wire.Progress], None]
 
-OLDEST_PYTHON = (3, 9)
-PROBE_MARK = b"edgeprof-probe "
-# Runs on whatever Python the device has, to say which one that is and whether the agent is there; with a second
-# argument it first verifies that upload and moves it into place. It must parse on Pythons that are far too old.
-PROBE = """
-import hashlib, json, os, sys
-digest, base = sys.argv[1], os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-folder = os.path.join(base, "edgeprof", "agents")
-path = os.path.join(folder, digest + ".pyz")
-said = {"python": list(sys.version_info[:3]), "folder": folder, "path": path, "present": False}
-said["free"] = said["error"] = None
-def is_ours(name):
-    with open(name, "rb") as f:
-        return hashlib.sha256(f.read()).hexdigest() == digest
-try:
-    if not os.path.isdir(folder):
-        os.makedirs(folder, 0o700)
-    if len(sys.argv) > 2:
-        if is_ours(sys.argv[2]):
-            os.rename(sys.argv[2], path)
-        else:
-            os.remove(sys.argv[2])
-    said["present"] = os.path.isfile(path) and is_ours(path)
-    s = os.statvfs(folder)
-    said["free"] = s.f_bavail * s.f_frsize
-except Exception:
-    said["error"] = str(sys.exc_info()[1])
-print("edgeprof-probe " + json.dumps(said))
-"""
-HELLO_MARK = b'{"id":0,"reply":"hello"'
 # Below these a link or a disk is taken for dead: a weak 2.4 GHz link, an old SD card.
 SLOWEST_LINK_BYTES_PER_S = 100e3
 SLOWEST_DISK_BYTES_PER_S = 5e6
-# What a login shell may print before our program says its first line.
-MAX_BANNER_LINES = 1000
+# A lease ends by itself some time after the job that it is for must have ended.
+LEASE_MARGIN_S = 60.0
 
 
-class _Probe(msgspec.Struct):
-    python: tuple[int, int, int]
-    folder: str
-    path: str
-    present: bool
-    free: int | None
-    error: str | None
-
-
-class _Envelope(msgspec.Struct):
-    id: int
-    reply: str
-    body: msgspec.Raw
+def new_claim(purpose: str, valid_s: float) -> wire.Claim:
+    """The claim of a new session of this user, for `valid_s` from each job that is submitted under it."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name
+        user = "somebody"
+    return wire.Claim(f"{user}@{socket.gethostname()}", purpose, secrets.token_hex(8), valid_s)
 
 
 class Agent:
     """One agent process on one device, for one Python there. A context manager; entering pushes and starts it.
 
-    `stages_s` tells what the start and the transfers cost, by name.
+    `stages_s` tells what the start and the transfers cost, by name. `slot` is the simulated board that is meant, empty
+    for the machine itself. `claim` says who wants the device; without one, every job is a session of its own.
 
     Raises (on entering):
         NoPython: no such Python there, or it is older than 3.9.
@@ -93,29 +51,30 @@ class Agent:
         LinkError: the link broke.
     """
 
-    def __init__(self, link: Link, python: str, *, name: str = "device", deadlines: Deadlines | None = None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        python: str,
+        *,
+        name: str = "device",
+        slot: str = "",
+        claim: wire.Claim | None = None,
+        deadlines: Deadlines | None = None,
+    ) -> None:
         self.stages_s: dict[str, float] = {}
         self._link = link
         self._python = python
         self._name = name
+        self._slot = slot
+        self._claim = claim
         self._deadlines = deadlines or Deadlines()
         self._next_id = 0
         self._process: Process | None = None
 
     def __enter__(self) -> Self:
-        packed = pack_agent()
-        with self._stage("probe"):
-            probe = self._probe(packed)
-        if not probe.present:
-            with self._stage("push agent"):
-                probe = self._push(packed, probe)
-        with self._stage("start agent"):
-            self._process = self._link.start([self._python, probe.path])
-            try:
-                self.hello = self._read_hello(self._process)
-            except BaseException:
-                self.close()
-                raise
+        launch = Launch(self._link, self._python, name=self._name, slot=self._slot, deadlines=self._deadlines)
+        self._process, self.hello = launch.start()
+        self.stages_s.update(launch.stages_s)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -132,96 +91,6 @@ class Agent:
         begin = time.perf_counter()
         yield
         self.stages_s[name] = self.stages_s.get(name, 0.0) + time.perf_counter() - begin
-
-    # --- start ---
-
-    def _probe(self, packed: PackedAgent, upload: str | None = None) -> _Probe:
-        arguments = [packed.digest] if upload is None else [packed.digest, upload]
-        process = self._link.start([self._python, "-c", PROBE, *arguments])
-        try:
-            probe = self._read_probe(process)
-        finally:
-            process.close()
-        if probe.python[:2] < OLDEST_PYTHON:
-            have, need = ".".join(map(str, probe.python)), ".".join(map(str, OLDEST_PYTHON))
-            raise NoPython(
-                f"{self._name}: {self._python} is Python {have}, the agent needs {need} or newer",
-                f"install a newer one there and name it: edgeprof devices add {self._name} ... --python /path/python3",
-            )
-        if probe.error is not None:
-            kind = NoSpace if "space" in probe.error.lower() else AgentError
-            raise kind(f"{self._name}: the agent cannot be kept in {probe.folder}: {probe.error}", "make room there")
-        return probe
-
-    def _read_probe(self, process: Process) -> _Probe:
-        for line in self._lines(process):
-            _, mark, said = line.partition(PROBE_MARK)  # a banner may end without a line end
-            if mark:
-                try:
-                    return msgspec.json.decode(said, type=_Probe)
-                except msgspec.DecodeError as error:
-                    raise ProtocolError(f"{self._name}: the probe answered garbage: {error}") from error
-        raise self._no_start(process)
-
-    def _lines(self, process: Process) -> Iterator[bytes]:
-        """Lines as they come, until the output ends or the start deadline is over."""
-        until = time.monotonic() + self._deadlines.start_s
-        for _ in range(MAX_BANNER_LINES):
-            try:
-                line = process.read_line(max(0.0, until - time.monotonic()), wire.MAX_REPLY_BYTES)
-            except TimeoutError as error:
-                raise AgentLost(
-                    f"{self._name}: {self._python} said nothing within {self._deadlines.start_s:.0f} s",
-                    "does the login shell there wait for input, or is the device very busy?",
-                ) from error
-            if line is None:
-                return
-            yield line
-
-    def _no_start(self, process: Process) -> AgentError:
-        """Why a program ended without the line that was expected."""
-        try:
-            code = process.wait(self._deadlines.answer_s)
-        except TimeoutError:
-            code = None
-        tail = process.stderr_tail().strip()
-        if code in (126, 127) or "not found" in tail or "No such file" in tail:
-            return NoPython(
-                f"{self._name}: there is no Python under the name {self._python}",
-                f"install python3 there, or name one: edgeprof devices add {self._name} ... --python /path/python3",
-            )
-        said = f": {tail.splitlines()[-1]}" if tail else " and said nothing"
-        return AgentError(
-            f"{self._name}: {self._python} ended with code {code}{said}",
-            f"try it by hand: {self._python} -c 'print(1)'; a start-up file of the shell may end the session",
-        )
-
-    def _push(self, packed: PackedAgent, probe: _Probe) -> _Probe:
-        if probe.free is not None and probe.free < 2 * len(packed.data):
-            raise NoSpace(
-                f"{self._name}: {probe.free} bytes free in {probe.folder}, the agent needs {len(packed.data)}",
-                "make room there",
-            )
-        # The suffix by which a later agent knows what an interrupted upload left.
-        upload = f"{probe.path}.{secrets.token_hex(4)}.part"
-        self._link.put(packed.data, upload, self._deadlines.transfer_s)
-        installed = self._probe(packed, upload)
-        if not installed.present:
-            raise TransferError(f"{self._name}: the agent did not arrive whole in {probe.folder}", "try again")
-        return installed
-
-    def _read_hello(self, process: Process) -> wire.Hello:
-        for line in self._lines(process):
-            start = line.find(HELLO_MARK)  # what stands before it is a login banner
-            if start >= 0:
-                envelope = self._envelope(line[start:])
-                hello: wire.Hello = self._decode(envelope)
-                if hello.protocol != wire.PROTOCOL:
-                    raise ProtocolError(
-                        f"{self._name}: the agent speaks protocol {hello.protocol}, not {wire.PROTOCOL}"
-                    )
-                return hello
-        raise self._no_start(process)
 
     # --- requests ---
 
@@ -305,14 +174,16 @@ class Agent:
         """Run a job whose model files are on the device.
 
         Raises:
-            JobRefused: the device cannot do it; `kind` says why.
+            JobRefused: the device cannot do it; `kind` says why. "leased": another session has it.
+            ProtocolError: it answers with the result of another job.
             AgentLost: no sign of life for longer than the deadline allows.
         """
         within_s = job.deadline_s + self._deadlines.answer_s
         files = [*job.model.files, *(item.file for item in job.inputs)]
         with self._patience(sum(file.size_bytes for file in files)):
-            profile: wire.Profile = self._ask("profile", job, "profile", within_s, on_progress)
-        return profile
+            measure = wire.Measure(job, self._claim_for(job))
+            profile: wire.Profile = self._ask("profile", measure, "profile", within_s, on_progress)
+        return self._of_job(profile, job)
 
     def outputs(self, job: wire.Job) -> wire.Outputs:
         """What a model that is on the device computes from the job's inputs, in one inference.
@@ -324,6 +195,77 @@ class Agent:
         with self._patience(sum(file.size_bytes for file in job.model.files)):
             outputs: wire.Outputs = self._ask("outputs", job, "outputs", within_s)
         return outputs
+
+    # --- what outlives this agent ---
+
+    def submit(self, ticket: str, job: wire.Job, label: str = "", linger_s: float = 0.0) -> wire.Ticket:
+        """Have a job, whose files are on the device, measured there whatever becomes of this link.
+
+        A `ticket` (letters, digits, dot, dash, underscore; at most 120) that is there already is left as it is, and its
+        state is answered. The device stays this session's for `linger_s` after its last job.
+
+        Raises:
+            JobRefused: "leased" to another session, or "no-space".
+        """
+        submit = wire.Submit(ticket, job, self._claim_for(job), label, linger_s)
+        answer: wire.Ticket = self._ask("submit", submit, "submitted")
+        return answer
+
+    def follow(
+        self, ticket: str, job: wire.Job | None, on_progress: OnProgress | None = None, within_s: float | None = None
+    ) -> wire.Profile:
+        """Wait for a ticket's result, which stays on the device until it is discarded. `job` None accepts any.
+
+        Without `within_s` as long as the job may take; a queue before it needs more.
+
+        Raises:
+            JobRefused: how the job failed; or "interrupted", "no-such-ticket", "corrupt-result".
+            ProtocolError: it is the result of another job.
+            AgentLost: no sign of life, or no result within `within_s`.
+        """
+        if within_s is None and job is not None:
+            within_s = job.deadline_s + self._deadlines.answer_s
+        profile: wire.Profile = self._ask("follow", wire.Follow(ticket), "profile", within_s, on_progress)
+        return profile if job is None else self._of_job(profile, job)
+
+    def tickets(self) -> wire.Tickets:
+        """Every ticket on the device, and who has the device."""
+        answer: wire.Tickets = self._ask("tickets", wire.Nothing(), "tickets")
+        return answer
+
+    def discard(self, ticket: str) -> None:
+        """Remove a ticket with all its files; a job that runs is ended."""
+        self._ask("discard", wire.Discard(ticket), "discarded")
+
+    def release(self) -> None:
+        """Give the device up as soon as the queue of this session is empty."""
+        if self._claim is not None:
+            self._ask("release", wire.Release(self._claim.session), "released")
+
+    def lease(self) -> wire.Lease | None:
+        """Who has the device; None for nobody."""
+        answer: wire.Holder = self._ask("lease", wire.Nothing(), "lease")
+        return answer.lease
+
+    def unlock(self) -> wire.Lease | None:
+        """Throw out whoever has the device, and kill what measures; who that was.
+
+        Raises:
+            JobRefused: "no-permission"; another account has it.
+        """
+        answer: wire.Holder = self._ask("unlock", wire.Nothing(), "unlocked")
+        return answer.lease
+
+    def _claim_for(self, job: wire.Job) -> wire.Claim:
+        return self._claim or new_claim(f"profile of {job.model.name}", job.deadline_s + LEASE_MARGIN_S)
+
+    def _of_job(self, profile: wire.Profile, job: wire.Job) -> wire.Profile:
+        if profile.job != job:
+            raise ProtocolError(
+                f"{self._name}: the device answered with the result of another job, of {profile.job.model.name}",
+                "discard it and measure again",
+            )
+        return profile
 
     @contextmanager
     def _patience(self, size_bytes: int) -> Iterator[None]:
@@ -349,19 +291,22 @@ class Agent:
         request_id = self._send(request, body)
         until = time.monotonic() + (within_s or self._deadlines.answer_s)
         while True:
-            envelope = self._next_reply(until)
-            if envelope.id != request_id:
+            reply = self._next_reply(until)
+            if reply.id != request_id:
                 continue  # a pong, or the late answer to a request that was given up
-            if envelope.reply == "progress":
+            if reply.reply == "progress":
                 if on_progress is not None:
-                    on_progress(self._decode(envelope))
-            elif envelope.reply == "refused":
-                refused: wire.Refused = self._decode(envelope)
-                raise JobRefused(f"{self._name}: {refused.message}", refused.advice, refused.kind, refused.detail)
-            elif envelope.reply == expected:
-                return self._decode(envelope)
+                    on_progress(decode(reply, self._name))
+            elif reply.reply == "refused":
+                refused: wire.Refused = decode(reply, self._name)
+                advice = refused.advice
+                if refused.kind in ("leased", "keeper-silent") and not advice:
+                    advice = f"wait until it is free, or take it: edgeprof devices unlock {self._name}"
+                raise JobRefused(f"{self._name}: {refused.message}", advice, refused.kind, refused.detail)
+            elif reply.reply == expected:
+                return decode(reply, self._name)
             else:
-                raise ProtocolError(f"{self._name}: expected {expected}, the agent answered {envelope.reply!r}")
+                raise ProtocolError(f"{self._name}: expected {expected}, the agent answered {reply.reply!r}")
 
     def _running(self) -> Process:
         if self._process is None:
@@ -383,7 +328,7 @@ class Agent:
         said = f"; it said: {tail[-1]}" if tail else ""
         return AgentLost(f"{self._name}: the agent is gone: {why}{said}", "is the device up? then try again")
 
-    def _next_reply(self, until: float) -> _Envelope:
+    def _next_reply(self, until: float) -> Envelope:
         """The next envelope; while there is none, ask every few seconds whether the agent is still there."""
         process, heard_at = self._running(), time.monotonic()
         while True:
@@ -401,19 +346,4 @@ class Agent:
                 raise self._lost(process, str(error)) from error
             if line is None:
                 raise self._lost(process, "it ended")
-            return self._envelope(line)
-
-    def _envelope(self, line: bytes) -> _Envelope:
-        try:
-            return msgspec.json.decode(line, type=_Envelope)
-        except msgspec.DecodeError as error:
-            raise ProtocolError(f"{self._name}: the agent sent garbage: {line[:80]!r}") from error
-
-    def _decode(self, envelope: _Envelope) -> Any:
-        kind = wire.REPLIES.get(envelope.reply)
-        if kind is None:
-            raise ProtocolError(f"{self._name}: unknown reply {envelope.reply!r}")
-        try:
-            return msgspec.json.decode(envelope.body, type=kind)
-        except msgspec.DecodeError as error:
-            raise ProtocolError(f"{self._name}: a wrong {envelope.reply}: {error}") from error
+            return envelope(line, self._name)

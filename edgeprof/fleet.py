@@ -101,6 +101,11 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """The simulated board's name, from the address sim:BOARD or `simulate`; None if the device is itself."""
         return self.address.partition(":")[2] if self.scheme == "sim" else self.simulate
 
+    @property
+    def slot(self) -> str:
+        """What the agent calls it: simulated boards are many devices on one machine; empty for the machine itself."""
+        return self.name if self.board else ""
+
     def _part(self, group: str) -> str | None:
         found = SSH_ADDRESS.fullmatch(self.address)
         return found[group] if found else None

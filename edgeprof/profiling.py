@@ -70,8 +70,10 @@ class OpenDevice:
         deadlines: Deadlines | None = None,
         measure: Measure | None = None,
         reference: Reference | None = None,
+        claim: wire.Claim | None = None,
     ) -> None:
         self.device = device
+        self._claim = claim
         self._link = link or open_link(device)
         self._deadlines = deadlines or device.deadlines
         self._measure = measure or attached
@@ -115,7 +117,14 @@ class OpenDevice:
             return running
         if running is not None:
             running.close()
-        agent = Agent(self._link, python, name=self.device.name, deadlines=self._deadlines)
+        agent = Agent(
+            self._link,
+            python,
+            name=self.device.name,
+            slot=self.device.slot,
+            claim=self._claim,
+            deadlines=self._deadlines,
+        )
         if self._connection is None:
             raise LinkError(f"{self.device.name}: the link is not open", "connect again")
         self._agents[python] = self._connection.enter_context(agent)

@@ -57,6 +57,12 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def own_lease(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs of the tests on one machine must not wait for each other."""
+    monkeypatch.setenv("EDGEPROF_LEASE", str(tmp_path_factory.getbasetemp()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     unknown = _unknown_skips(terminalreporter)
     if unknown and os.environ.get("CI"):

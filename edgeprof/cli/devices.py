@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeprof.cli.doctor import doctor, setup
+from edgeprof.cli.holders import list_devices, unlock
 
 if TYPE_CHECKING:
     from edgeprof.fleet import Device, Fleet
@@ -31,6 +32,8 @@ def devices() -> None:
 
 devices.add_command(doctor)
 devices.add_command(setup)
+devices.add_command(list_devices)
+devices.add_command(unlock)
 
 
 @devices.command(
@@ -77,22 +80,6 @@ def add(
         click.echo(f"next: edgeprof devices trust {name}, then: edgeprof devices doctor {name}")
     else:
         click.echo(f"next: edgeprof devices doctor {name}")
-    return 0
-
-
-@devices.command(name="list", epilog="\b\nExample:\n  edgeprof devices list --json")
-@click.option("--json", "as_json", is_flag=True, help="A list of devices as JSON.")
-def list_devices(as_json: bool) -> int:
-    """List every device."""
-    fleet = _fleet()
-    if as_json:
-        click.echo(json.dumps([_plain(device) for device in fleet.devices], indent=1))
-        return 0
-    rows = [("device", "address", "groups")]
-    rows += [(device.name, _reached(device), ", ".join(device.groups) or "-") for device in fleet.devices]
-    widths = [max(len(row[column]) for row in rows) for column in range(2)]
-    for row in rows:
-        click.echo(f"{row[0]:{widths[0]}}  {row[1]:{widths[1]}}  {row[2]}")
     return 0
 
 

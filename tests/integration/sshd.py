@@ -199,7 +199,8 @@ class Sshd:
             "PrintMotd no",
             "PrintLastLog no",
             "PermitRootLogin yes",
-            f"SetEnv HOME={self.home}",
+            # A lease of its own: other tests on this machine have another device.
+            f"SetEnv HOME={self.home} EDGEPROF_LEASE={self.home}",
             f"Subsystem sftp {SFTP_SERVER if self._external_sftp else 'internal-sftp'}",
             "PasswordAuthentication no",
             "KbdInteractiveAuthentication no",

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from device_agents import wire
-from edgeprof.agent import Agent
+from edgeprof.agent import Agent, new_claim
 from edgeprof.deadlines import Deadlines
 from edgeprof.errors import AgentLost, JobRefused, LinkError, NoPython, NoSpace
 from edgeprof.fleet import Device
@@ -186,7 +186,7 @@ def test_a_job_beyond_its_deadline_is_ended_for_sure(agent: Agent, models_dir: P
 
 def test_a_host_that_leaves_in_mid_job_leaves_no_process_and_no_file(models_dir: Path, cache: Path) -> None:
     with LocalLink() as link, Agent(link, sys.executable) as agent:
-        agent._send("profile", long_job(agent, models_dir))
+        agent._send("profile", wire.Measure(long_job(agent, models_dir), new_claim("a test", 600.0)))
         until(lambda: workers(cache), "a worker runs")
 
     until(lambda: not processes(cache), "agent and worker are gone")
@@ -195,7 +195,7 @@ def test_a_host_that_leaves_in_mid_job_leaves_no_process_and_no_file(models_dir:
 
 def test_a_worker_does_not_outlive_a_killed_agent(models_dir: Path, cache: Path) -> None:
     with LocalLink() as link, Agent(link, sys.executable) as agent:
-        agent._send("profile", long_job(agent, models_dir))
+        agent._send("profile", wire.Measure(long_job(agent, models_dir), new_claim("a test", 600.0)))
         until(lambda: workers(cache), "a worker runs")
         (pid,) = set(processes(cache)) - set(workers(cache))
 

@@ -69,7 +69,11 @@ def test_a_device_is_added_listed_shown_and_removed(edgeprof: CommandLine) -> No
     assert edgeprof.code == 0
     assert "edgeprof devices trust pi5" in edgeprof.out
 
-    assert edgeprof("list").splitlines()[2].split() == ["pi5", "ssh://pi@raspberrypi.local:2222", "kitchen"]
+    assert edgeprof("list", "--offline").splitlines()[2].split() == [
+        "pi5",
+        "ssh://pi@raspberrypi.local:2222",
+        "kitchen",
+    ]
     shown = edgeprof("show", "pi5")
     assert "pi@raspberrypi.local:2222 (no key on file)" in shown
     assert "/usr/bin/python3.11" in shown
@@ -82,7 +86,7 @@ def test_a_device_is_added_listed_shown_and_removed(edgeprof: CommandLine) -> No
 def test_machines_get_json(edgeprof: CommandLine) -> None:
     edgeprof("add", "pi5", "ssh://pi@raspberrypi.local")
 
-    listed: list[dict[str, Any]] = json.loads(edgeprof("list", "--json"))
+    listed: list[dict[str, Any]] = json.loads(edgeprof("list", "--offline", "--json"))
     shown: dict[str, Any] = json.loads(edgeprof("show", "pi5", "--json"))
 
     assert [device["name"] for device in listed] == ["local", "pi5"]
@@ -148,7 +152,7 @@ def test_the_doctor_finds_a_board_that_nobody_knows(edgeprof: CommandLine) -> No
     assert (finding["level"], finding["what"]) == ("problem", "no board 'exmple'; did you mean example?")
 
 
-@pytest.mark.parametrize("command", [[], ["add"], ["list"], ["show"], ["trust"], ["remove"]])
+@pytest.mark.parametrize("command", [[], ["add"], ["list"], ["unlock"], ["show"], ["trust"], ["remove"]])
 def test_every_command_has_help_with_an_example(edgeprof: CommandLine, command: list[str]) -> None:
     assert f"edgeprof devices {' '.join(command)}".strip() in edgeprof(*command, "--help")
     assert edgeprof.code == 0

@@ -87,7 +87,7 @@ class Arm64Device(Sshd):
     ) -> None:
         script = ("sh", str(HERE / "device.sh"), str(rootfs), str(folder), cpu)
         # sshd drops the environment, and takes the first SetEnv only.
-        options = (f"SetEnv HOME={folder / 'home'} QEMU_CPU={cpu}",)
+        options = (f"SetEnv HOME={folder / 'home'} QEMU_CPU={cpu} EDGEPROF_LEASE={folder / 'home'}",)
         # What goes wrong before sshd runs belongs in the log that a failed start shows.
         to_log = ("sh", "-c", 'exec "$@" 2>>"$0"', str(folder / "sshd.log"))
         super().__init__(folder, user="pi", options=options, prefix=(*to_log, *NAMESPACES, *script))

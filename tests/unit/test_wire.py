@@ -21,11 +21,11 @@ FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @FEW
 @given(JOBS)
 def test_a_job_survives_the_way_to_the_device(job: wire.Job) -> None:
-    line = wire.encode(wire.Request(3, "profile", job))
+    line = wire.encode(wire.Request(3, "outputs", job))
 
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
-    assert wire.decode_request(line) == wire.Request(3, "profile", job)
+    assert wire.decode_request(line) == wire.Request(3, "outputs", job)
 
 
 @FEW
@@ -56,7 +56,7 @@ def test_every_reply_survives_the_way_to_the_host(kind: tuple[str, type]) -> Non
         (b'{"id": 1, "request": "fly"}\n', "not a request"),
         (b'{"id": "1", "request": "ping"}\n', "not a request"),
         (b'{"id": 1, "request": "profile", "body": 3}\n', "$: expected dict, got int"),
-        (b'{"id": 1, "request": "profile", "body": {}}\n', "$: model is missing"),
+        (b'{"id": 1, "request": "profile", "body": {}}\n', "$: job is missing"),
         (b'{"id": 1, "request": "missing", "body": {"files": [{"name": 3}]}}\n', "$.files[0].name: expected str"),
         (b"\xff\xfe\n", "not JSON"),
         (b"[" * 100_000 + b"\n", "not JSON"),

@@ -1,0 +1,171 @@
+"""What a device is asked to measure: one model, one runtime, one configuration. All units are SI and in the name."""
+
+from dataclasses import dataclass, field
+from typing import Dict, Optional, Tuple
+
+
+@dataclass(frozen=True)
+class FileRef:
+    """One file of a model; `name` is relative to the model's folder, as the model itself refers to it."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model by content: `files[0]` is the model, the others its external data."""
+
+    name: str
+    format: str
+    digest: str
+    files: Tuple[FileRef, ...]
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """How the runtime shall run the model; what was really in force comes back in `Profile.in_force`.
+
+    `optimization` is ONNX Runtime's graph level (all, extended, basic, none); `xnnpack` switches TFLite's delegate;
+    `delegate` and `library` are paths on the device; `affinity` lists CPU numbers; `shapes` sets dynamic inputs;
+    `batch` replaces the first dimension of every input whose first dimension is dynamic; `streams` is the number of
+    inferences that run at once, each in a session of its own with `threads` threads.
+    """
+
+    threads: int = 1
+    optimization: str = "all"
+    xnnpack: bool = True
+    provider: Optional[str] = None
+    provider_options: Dict[str, str] = field(default_factory=dict)
+    delegate: Optional[str] = None
+    delegate_options: Dict[str, str] = field(default_factory=dict)
+    library: Optional[str] = None
+    affinity: Tuple[int, ...] = ()
+    batch: Optional[int] = None
+    shapes: Dict[str, Tuple[int, ...]] = field(default_factory=dict)
+    streams: int = 1
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """The user's own values of one input: raw little-endian data in C order, as a file that travels by content.
+
+    The model's input of this name takes exactly this type and shape.
+    """
+
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+    file: FileRef
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a round may begin and end.
+
+    A round ends after `min_runs` (of every stream) AND `min_s`, or at `max_s` whatever was reached. Warm-up takes at
+    least `warmup_min_runs`, then goes on until two neighbouring windows of runs agree within `warmup_tolerance`, and
+    spends at most `warmup_share` of the time the rounds will take. The operator pass takes `operator_runs`, or
+    fewer when `operator_max_s` is over. Where a runtime keeps all events of a session in memory, it takes them in
+    batches, a session each, of at most `operator_batch_events` (but at least one run of warm-up and one recorded).
+    """
+
+    rounds: int = 5
+    min_runs: int = 20
+    min_s: float = 1.0
+    max_s: float = 30.0
+    warmup_min_runs: int = 3
+    warmup_tolerance: float = 0.02
+    warmup_share: float = 0.2
+    operator_runs: int = 30
+    operator_max_s: float = 20.0
+    operator_batch_events: int = 20_000
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the device must look like before a round may begin.
+
+    `max_load` is the busy share of all CPUs while the agent itself sleeps. A device warmer than `cool_c` may still
+    pass once it has stopped cooling: less than `settle_c` lost within `settle_s`, its idle baseline. All
+    rounds together wait no longer than `timeout_s`; then they begin anyway and the profile says so.
+    """
+
+    max_load: float = 0.2
+    cool_c: float = 45.0
+    settle_c: float = 1.0
+    settle_s: float = 10.0
+    window_s: float = 0.1
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one operator asks of a device: its multiply-accumulates and the bytes it moves (for simulated boards)."""
+
+    name: str
+    type: str
+    macs: int
+    moved_bytes: int
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Cores of a simulated board that share a clock. `clocks_hz` are its DVFS steps, slowest first.
+
+    `macs_per_cycle` is that of one core in float32; `core_active_w` is what a busy core adds at the highest clock.
+    """
+
+    name: str
+    cores: int
+    clocks_hz: Tuple[float, ...]
+    macs_per_cycle: float
+    core_active_w: float
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board to simulate; its CPUs are numbered in the order of `clusters`.
+
+    `memory_bytes_per_s` is what all cores share. `operator_overhead_s` is at the highest clock of the fastest cluster;
+    noise is the relative standard deviation of a run. The chip is one thermal mass: `capacitance_j_per_k`, warmed by
+    all power, loses heat to the air over `resistance_k_per_w`. Every `poll_s` the clocks go down by one step if it is
+    at `trip_c`, and up by one if it is `hysteresis_k` below.
+    """
+
+    name: str
+    clusters: Tuple[Cluster, ...]
+    memory_bytes: int
+    memory_bytes_per_s: float
+    operator_overhead_s: float
+    noise: float
+    idle_w: float
+    ambient_c: float
+    resistance_k_per_w: float
+    capacitance_j_per_k: float
+    trip_c: float
+    hysteresis_k: float
+    poll_s: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model, one runtime, one configuration.
+
+    `seed` makes the inputs (and a simulated board's noise), unless `inputs` has the values of every one of them.
+    `send_outputs` asks for the values of the first inference, which the host compares with its own.
+    """
+
+    model: ModelRef
+    runtime: str
+    options: RuntimeOptions = RuntimeOptions()
+    schedule: Schedule = Schedule()
+    gate: Gate = Gate()
+    operators: bool = False
+    seed: int = 0
+    deadline_s: float = 900.0
+    board: Optional[Board] = None
+    work: Tuple[Work, ...] = ()
+    send_outputs: bool = False
+    inputs: Tuple[InputFile, ...] = ()

@@ -1,0 +1,198 @@
+"""What a device answers: itself, its state, and everything it saw while it ran one job.
+
+Raw samples, no statistics. Missing is None, never 0. All units are SI and in the name.
+"""
+
+from dataclasses import dataclass, field
+from typing import Dict, Optional, Tuple
+
+from device_agents.job import Job
+
+
+@dataclass(frozen=True)
+class MachineInfo:
+    """The device as it describes itself; `emulator` names what it runs on if that is not real hardware of its kind."""
+
+    model: Optional[str]
+    architecture: str
+    kernel: str
+    libc: str
+    cpu: Optional[str]
+    n_cpus: int
+    memory_bytes: Optional[int]
+    emulator: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """One cpufreq policy; `time_in_state_s` maps a clock in Hz (as text) to the time spent there since boot."""
+
+    cpus: str
+    governor: Optional[str]
+    current_hz: Optional[float]
+    min_hz: Optional[float]
+    max_hz: Optional[float]
+    hardware_max_hz: Optional[float]
+    time_in_state_s: Dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The device at one instant of its own monotonic clock; counters are since boot, `unreadable` says what and why.
+
+    `throttled` is the Raspberry Pi firmware's bit field (bits 0-3 now, 16-19 since boot). `busy_s`, `steal_s` and
+    `total_s` sum all CPUs; `process_s` is the CPU time of the measuring process. `pressure_s` maps cpu, memory, io
+    to the kernel's PSI "some" total.
+    """
+
+    at_s: float
+    clocks: Tuple[Clocks, ...] = ()
+    temperatures_c: Dict[str, float] = field(default_factory=dict)
+    throttled: Optional[int] = None
+    load_1min: Optional[float] = None
+    busy_s: Optional[float] = None
+    steal_s: Optional[float] = None
+    total_s: Optional[float] = None
+    process_s: Optional[float] = None
+    pressure_s: Dict[str, float] = field(default_factory=dict)
+    memory_available_bytes: Optional[int] = None
+    power_source: Optional[str] = None
+    unreadable: Dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    name: str
+    dtype: str
+    shape: Tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GateOutcome:
+    """How waiting for the gate ended; `reasons` is empty exactly when it was passed."""
+
+    passed: bool
+    waited_s: float
+    reasons: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Round:
+    """Raw latencies of one round, between two looks at the device.
+
+    With several `streams` they are those of all of them, in the order in which the runs ended. `wall_s` is the time
+    from the start of the first run to the end of the last; None in documents that lack it.
+    """
+
+    latencies_s: Tuple[float, ...]
+    before: Conditions
+    after: Conditions
+    gate: GateOutcome
+    streams: int = 1
+    wall_s: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One thing the runtime timed. `times_s` has one entry per profiled run (the sum, where it ran more than once).
+
+    `level` is "kernel" (ONNX Runtime), "node" (a TFLite node; `node` is its index in `subgraph` and exact) or
+    "delegate" (an operator inside a delegate such as XNNPACK, in execution order).
+    """
+
+    name: str
+    type: str
+    level: str
+    times_s: Tuple[float, ...]
+    node: Optional[int] = None
+    subgraph: int = 0
+    provider: Optional[str] = None
+    input_shapes: Tuple[Tuple[int, ...], ...] = ()
+    output_shapes: Tuple[Tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class OperatorPass:
+    """The pass with operator profiling on. `latencies_s` are whole runs of that pass, profiler included.
+
+    `bias_s` was already subtracted from every kernel time; `resolution_s` is the step of the runtime's clock.
+    `graph` is the graph the runtime really executed, where it can tell: ONNX without weights, zlib, base64.
+    `gate`, `before` and `after` are those of the recorded runs, as in a `Round`; None in documents that lack them.
+    The runs come from `n_batches` sessions; kernels bear the names of the first. `notes` tells what is doubtful.
+    """
+
+    method: str
+    latencies_s: Tuple[float, ...]
+    kernels: Tuple[Kernel, ...]
+    resolution_s: float
+    bias_s: float = 0.0
+    in_force: Dict[str, str] = field(default_factory=dict)
+    graph: Optional[str] = None
+    gate: Optional[GateOutcome] = None
+    before: Optional[Conditions] = None
+    after: Optional[Conditions] = None
+    n_batches: int = 1
+    notes: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OutputValues:
+    """The values of one output: little-endian, zlib, base64; only every `step`-th element where there are many.
+
+    `data` is None where there are no raw values (text), and `missing` says so.
+    """
+
+    data: Optional[str]
+    step: int = 1
+    missing: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Reply `outputs`: what a model computes from the job's inputs, from a fresh state, in one inference."""
+
+    python: str
+    runtime_version: str
+    in_force: Dict[str, str]
+    outputs: Tuple[TensorInfo, ...]
+    values: Tuple[OutputValues, ...]
+    input_digest: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything the device saw while it ran one job.
+
+    `stages_s` tells where the job's time went: for each pass its stages and, as "<pass> pass", the whole of it with
+    the start of its process. `output_values` has the outputs of the first inference, where the job asks for them; the
+    host compares them and drops them.
+    """
+
+    job: Job
+    origin: str
+    agent_digest: str
+    python: str
+    machine: MachineInfo
+    runtime_version: str
+    in_force: Dict[str, str]
+    started_at_s: float
+    import_s: float
+    load_s: float
+    initialise_s: float
+    first_inference_s: float
+    warmup_s: Tuple[float, ...]
+    warmup_is_flat: bool
+    rounds: Tuple[Round, ...]
+    inputs: Tuple[TensorInfo, ...]
+    outputs: Tuple[TensorInfo, ...]
+    input_digest: str
+    output_digest: str
+    outputs_are_finite: bool
+    outputs_repeat: bool
+    memory_before_bytes: Optional[int]
+    memory_peak_bytes: Optional[int]
+    operators: Optional[OperatorPass] = None
+    operators_missing: Optional[str] = None
+    notes: Tuple[str, ...] = ()
+    stages_s: Dict[str, float] = field(default_factory=dict)
+    output_values: Tuple[OutputValues, ...] = ()
