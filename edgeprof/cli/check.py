@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import click
 
 from edgeprof.cli.profile import EXIT_NOT_TRUSTED as EXIT_STOPPED
 from edgeprof.cli.profile import MOST_THREADS, Seconds
+from edgeprof.cli.stores import open_store, store_option
 
 if TYPE_CHECKING:
     from edgeprof.checking import Limits, Outcome
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from edgeprof.models.arrays import Array
     from edgeprof.profiling import OpenDevice, Settings
     from edgeprof.run import Run
+    from edgeprof.store import Store
 
 EPILOG = """\b
 Examples:
@@ -77,6 +80,7 @@ Exit codes: 0 passed; 4 slower, over budget, not trusted, or not decided; 1 an e
 @click.option("--markdown", "markdown_path", metavar="FILE", help="Write a summary; - is standard output.")
 @click.option("--junit", "junit_path", metavar="FILE", help="Write JUnit XML; - is standard output.")
 @click.option("--json", "json_path", metavar="FILE", help="Write JSON; - is standard output.")
+@store_option
 @click.option("--no-store", is_flag=True, help="Do not keep the two runs in the store.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def check(**options: Any) -> int:
@@ -89,6 +93,8 @@ def check(**options: Any) -> int:
     from edgeprof.checking import Limits
     from edgeprof.errors import EdgeprofError, UsageError
 
+    if options["place"] and options["no_store"]:
+        raise click.UsageError("--store and --no-store exclude each other")
     limits = Limits(
         max_regression=read_margin(options["max_regression"]),
         budgets=tuple(read_budget(text) for text in options["budgets"]),
@@ -96,13 +102,19 @@ def check(**options: Any) -> int:
     )
     _require_targets(options)
     try:
-        outcome = _measure(limits, options)
+        # Opened first: that there is no store must not be learned after minutes of measuring.
+        with nullcontext() if options["no_store"] else open_store(options["place"]) as store:
+            outcome = _measure(limits, options)
+            complaint = _keep(outcome, store)
+        _require_valid(outcome)
     except UsageError:
         raise
     except EdgeprofError as error:
         _report_error(error, options)
         raise
     _report(outcome, options)
+    if complaint is not None:
+        raise complaint
     return exit_code(outcome, allow_inconclusive=options["allow_inconclusive"])
 
 
@@ -151,8 +163,6 @@ def _measure(limits: Limits, options: dict[str, Any]) -> Outcome:
                 seed=options["seed"],
                 on_progress=on_progress,
             )
-    _keep(outcome, options["no_store"])
-    _require_valid(outcome)
     return outcome
 
 
@@ -241,14 +251,16 @@ def _baseline_model(opened: OpenDevice, base: Run, candidate: ModelFile, given: 
     )
 
 
-def _keep(outcome: Outcome, no_store: bool) -> None:
-    from edgeprof.places import store_file
-    from edgeprof.store import Store
+def _keep(outcome: Outcome, store: Store | None) -> EdgeprofError | None:
+    """Store both runs; what went wrong if they could not be: the outcome is reported all the same."""
+    from edgeprof.errors import StoreError
 
-    if no_store:
-        return
-    with Store(store_file()) as store:
-        store.import_runs([outcome.baseline, outcome.candidate])
+    try:
+        if store is not None:
+            store.import_runs([outcome.baseline, outcome.candidate])
+    except StoreError as error:
+        return error
+    return None
 
 
 def _require_valid(outcome: Outcome) -> None:

@@ -144,7 +144,7 @@ def test_stored_samples_are_used_only_when_asked_and_said_to_be_of_another_occas
 
 
 def test_stored_samples_of_another_device_are_refused(on_board: CommandLine) -> None:
-    done = on_board.run("check", LARGE, "--baseline", f"{LARGE}.json", "--against-stored", "-d", "local", *())
+    done = on_board.run("check", LARGE, "--baseline", f"{LARGE}.json", "--against-stored", "-d", "local")
 
     assert done.returncode == 2
     assert "simulated" in done.stderr
@@ -184,11 +184,25 @@ def test_a_baseline_that_the_device_has_lost_must_be_named(here: CommandLine) ->
 
 
 def test_a_device_that_cannot_measure_is_an_error_that_junit_tells(on_board: CommandLine) -> None:
-    on_board.run("devices", "add", "broken", "local:", "--python", "/nonexistent/python3")
+    fleet = on_board.folder / "edgeprof" / "fleet.toml"
+    fleet.write_text('[devices.broken]\naddress = "sim:example"\npython = "/nonexistent/python3"\n')
 
     done = on_board.run("check", LARGE, "--baseline", f"{LARGE}.json", "-d", "broken", "--junit", "check.xml")
 
-    assert done.returncode in (1, 2)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    (suite,) = ElementTree.parse(on_board.folder / "check.xml").getroot()
+    assert suite.get("errors") == "1"
+    assert "/nonexistent/python3" in (suite.findall("testcase/error")[0].text or "")
+
+
+def test_a_store_that_cannot_be_opened_is_said_before_anything_is_measured(on_board: CommandLine) -> None:
+    (on_board.folder / "file").write_text("x")
+
+    done = on_board.run("check", LARGE, "--baseline", f"{LARGE}.json", "--store", "file/store.sqlite")
+
+    assert done.returncode == 1
+    assert "PASSED" not in done.stdout
     assert "Traceback" not in done.stderr
 
 
