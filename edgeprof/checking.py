@@ -221,6 +221,16 @@ def _log_median(run: Run) -> float:
     return math.log(float(np.median(np.concatenate(rounds))))
 
 
+def _log_first(run: Run) -> float:
+    first_s = run.profile.first_inference_s
+    if not first_s > 0:
+        raise MeasurementError(
+            f"{run.device}: {run.profile.job.model.name}: the first inference took {first_s} s by the device's clock",
+            "the clock is too coarse for this model: leave the budget for first_inference out",
+        )
+    return math.log(first_s)
+
+
 def _named(side: Side) -> str:
     return f"{side.model.name} ({side.model.digest[:12]})"
 
@@ -294,7 +304,7 @@ def _budget_check(blocks: Sequence[Run], budget: Budget, plan: Plan) -> Check:
     if budget.key == "latency":
         return _time_check([_log_median(block) for block in blocks], budget, plan)
     if budget.key == "first_inference":
-        return _time_check([math.log(block.profile.first_inference_s) for block in blocks], budget, plan)
+        return _time_check([_log_first(block) for block in blocks], budget, plan)
     if budget.key == "size":
         return _count_check(sum(f.size_bytes for f in blocks[0].profile.job.model.files), budget)
     peaks = [p for block in blocks if (p := block.profile.memory_peak_bytes) is not None]
