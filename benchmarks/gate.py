@@ -65,7 +65,7 @@ class UnsteadyBoard:
         board = dataclasses.replace(
             job.board,
             noise=RUN_NOISE,
-            macs_per_s=job.board.macs_per_s / slow,
+            clusters=tuple(dataclasses.replace(c, macs_per_cycle=c.macs_per_cycle / slow) for c in job.board.clusters),
             memory_bytes_per_s=job.board.memory_bytes_per_s / slow,
             operator_overhead_s=job.board.operator_overhead_s * slow,
         )

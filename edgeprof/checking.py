@@ -206,7 +206,7 @@ def _of_block(opened: OpenDevice, settings: Settings, patience_s: float, seed: i
     On real devices the seed makes the inputs, which must stay the same.
     """
     gate = replace(settings.gate, timeout_s=patience_s)
-    if opened.device.scheme != "sim":
+    if opened.device.board is None:
         return replace(settings, gate=gate)
     drawn = int(np.random.default_rng([abs(settings.seed), seed, index]).integers(2**31))
     return replace(settings, gate=gate, seed=drawn)

@@ -240,7 +240,7 @@ def _baseline_model(opened: OpenDevice, base: Run, candidate: ModelFile, given: 
         return given
     if candidate.digest == job.model.digest:
         return candidate
-    if opened.device.scheme != "sim":
+    if opened.device.board is None:
         remembered = remembered_model(job, candidate.inputs)
         agent = opened.ready_agent(job.runtime, job.options)
         if not agent.missing([file for file, _ in remembered.files]).missing:

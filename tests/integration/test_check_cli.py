@@ -222,7 +222,7 @@ def test_bad_requests_are_refused_before_anything_is_measured(on_board: CommandL
         ((LARGE, *base, "--budget", "energy=1J"), 2, "is known yet"),
         ((LARGE, *base, "--max-pairs", "4"), 2, "too few"),
         ((LARGE, *base, "-d", "nobody"), 1, "no device named"),
-        ((LARGE, *base, "--runtime", "litert"), 2, "simulated board"),
+        ((LARGE, *base, "--runtime", "litert"), 2, "simulates a board"),
         ((LARGE, *base, "--json", "-", "--markdown", "-"), 2, "same place"),
         ((LARGE, *base, "--json", "no/such/folder.json"), 1, "cannot be written"),
     ):

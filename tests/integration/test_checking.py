@@ -40,7 +40,7 @@ class Board:
         assert job.board is not None
         board = replace(
             job.board,
-            macs_per_s=job.board.macs_per_s * speed,
+            clusters=tuple(replace(c, macs_per_cycle=c.macs_per_cycle * speed) for c in job.board.clusters),
             memory_bytes_per_s=job.board.memory_bytes_per_s * speed,
             operator_overhead_s=job.board.operator_overhead_s / speed,
         )
