@@ -1,6 +1,7 @@
 """The command line: the only place that prints or exits. Commands are imported when they are asked for.
 
-Exit codes: 0 ok, 1 error, 2 usage, 3 finished with failures, 4 not trusted or regression found.
+Exit codes: 0 ok, 1 error, 2 usage, 3 finished with failures, 4 not trusted, regression found, or that could not
+be ruled out.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ OTHER_ADVICE = "run it again with --debug after `edgeprof` to see where it happe
 # Command, where it is, and its line in the overview: importing a command to ask for its help would cost start-up time.
 COMMANDS = {
     "demo": ("edgeprof.cli.demo:demo", "The whole story on this machine, in under a minute."),
+    "check": ("edgeprof.cli.check:check", "Stop a release that is slower than its baseline, or over budget."),
     "devices": ("edgeprof.cli.devices:devices", "The devices edgeprof can reach."),
     "profile": ("edgeprof.cli.profile:profile", "Profile models on devices."),
     "sim": ("edgeprof.cli.sim:sim", "Boards that can be simulated, for people who have none."),

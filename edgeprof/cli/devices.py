@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeprof.cli.device_facts import fleet, plain
 from edgeprof.cli.doctor import doctor, setup
 from edgeprof.cli.holders import list_devices, unlock
 
@@ -70,12 +71,12 @@ def add(
 
     ADDRESS is ssh://user@host (a host of ~/.ssh/config will do), local: or sim:BOARD.
     """
-    fleet = _fleet()
-    device = _described(fleet, name, address, python, groups, _pythons(runtime_pythons), simulate)
+    everything = fleet()
+    device = _described(everything, name, address, python, groups, _pythons(runtime_pythons), simulate)
     if install_key:
         device = _with_key(device)
-    fleet.add(device)
-    click.echo(f"{name} is in {fleet.path}")
+    everything.add(device)
+    click.echo(f"{name} is in {everything.path}")
     if device.scheme == "ssh" and not install_key:
         click.echo(f"next: edgeprof devices trust {name}, then: edgeprof devices doctor {name}")
     else:
@@ -88,8 +89,8 @@ def add(
 @click.option("--json", "as_json", is_flag=True, help="The device as JSON.")
 def show(name: str, as_json: bool) -> int:
     """Show a device and the way to it, as fleet.toml and ~/.ssh/config have it; nothing is connected."""
-    device = _fleet().device(name)
-    facts = _plain(device) | {"hops": _hops(device)}
+    device = fleet().device(name)
+    facts = plain(device) | {"hops": _hops(device)}
     if as_json:
         click.echo(json.dumps(facts, indent=1))
         return 0
@@ -118,7 +119,7 @@ def trust(name: str, fingerprints: tuple[str, ...], yes: bool) -> int:
 
     Compare the fingerprint with what the device itself prints: ssh-keygen -l -f /etc/ssh/ssh_host_ed25519_key.pub
     """
-    _trust(_fleet().device(name), fingerprints, yes)
+    _trust(fleet().device(name), fingerprints, yes)
     return 0
 
 
@@ -126,30 +127,10 @@ def trust(name: str, fingerprints: tuple[str, ...], yes: bool) -> int:
 @click.argument("name")
 def remove(name: str) -> int:
     """Take a device out of fleet.toml; the profiles measured on it stay."""
-    fleet = _fleet()
-    fleet.remove(name)
-    click.echo(f"{name} is no longer in {fleet.path}")
+    everything = fleet()
+    everything.remove(name)
+    click.echo(f"{name} is no longer in {everything.path}")
     return 0
-
-
-def _fleet() -> Fleet:
-    from edgeprof.fleet import Fleet
-    from edgeprof.places import fleet_file
-
-    return Fleet.read(fleet_file())
-
-
-def _plain(device: Device) -> dict[str, Any]:
-    """All that holds for the device, what its table in fleet.toml leaves out included."""
-    import msgspec
-
-    deadlines = msgspec.structs.asdict(device.deadlines) | {"connect_s": device.connect_s}
-    implied = {"connect_timeout_s": device.connect_s, "deadlines": deadlines, "scheme": device.scheme}
-    return {**msgspec.structs.asdict(device), **implied}
-
-
-def _reached(device: Device) -> str:
-    return f"{device.address} (simulates {device.simulate})" if device.simulate else device.address
 
 
 def _worded(value: Any) -> str:

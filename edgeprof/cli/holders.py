@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeprof.cli.device_facts import fleet, plain, reached
+
 if TYPE_CHECKING:
     from device_agents.wire import Lease
-    from edgeprof.fleet import Device, Fleet
+    from edgeprof.fleet import Device
     from edgeprof.holders import Holding
 
 __all__ = ["list_devices", "unlock"]
@@ -38,16 +40,16 @@ def list_devices(as_json: bool, offline: bool, timeout_s: float) -> int:
     """List every device, and who has it."""
     from edgeprof.holders import Holding, holders
 
-    devices = _fleet().devices
+    devices = fleet().devices
     held = [Holding() for _ in devices] if offline else holders(devices, timeout_s)
     if as_json:
-        plain = [_plain(device, one, offline) for device, one in zip(devices, held, strict=True)]
-        click.echo(json.dumps(plain, indent=1))
+        found = [_plain(device, one, offline) for device, one in zip(devices, held, strict=True)]
+        click.echo(json.dumps(found, indent=1))
         return 0
     rows = [("device", "address", "groups", *([] if offline else ["held by"]))]
     for device, one in zip(devices, held, strict=True):
         groups = ", ".join(device.groups) or "-"
-        rows.append((device.name, device.address, groups, *([] if offline else [_worded(one)])))
+        rows.append((device.name, reached(device), groups, *([] if offline else [_worded(one)])))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -63,26 +65,19 @@ def unlock(name: str) -> int:
     """
     from edgeprof import holders
 
-    lease = holders.unlock(_fleet().device(name))
+    lease = holders.unlock(fleet().device(name))
     click.echo(f"{name}: nobody had it" if lease is None else f"{name}: thrown out: {_who(lease)}")
     return 0
-
-
-def _fleet() -> Fleet:
-    from edgeprof.fleet import Fleet
-    from edgeprof.places import fleet_file
-
-    return Fleet.read(fleet_file())
 
 
 def _plain(device: Device, held: Holding, offline: bool) -> dict[str, Any]:
     import dataclasses
 
-    plain = {field: getattr(device, field) for field in device.__struct_fields__} | {"scheme": device.scheme}
+    facts = plain(device)
     if offline:
-        return plain
+        return facts
     lease = dataclasses.asdict(held.lease) if held.lease is not None else None
-    return plain | {"lease": lease, "unreachable": held.unreachable}
+    return facts | {"lease": lease, "unreachable": held.unreachable}
 
 
 def _worded(held: Holding) -> str:

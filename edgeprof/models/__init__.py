@@ -7,6 +7,7 @@ from edgeprof.models.blocks import with_groups
 from edgeprof.models.input_notes import input_notes
 from edgeprof.models.mapping import map_operators
 from edgeprof.models.reading import ModelFile, read_model
+from edgeprof.models.remembered import remembered_model
 from edgeprof.models.simulated import board_to_simulate, work
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "map_operators",
     "read_arrays",
     "read_model",
+    "remembered_model",
     "with_groups",
     "work",
 ]
