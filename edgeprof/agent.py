@@ -30,13 +30,13 @@ SLOWEST_DISK_BYTES_PER_S = 5e6
 LEASE_MARGIN_S = 60.0
 
 
-def new_claim(purpose: str, valid_s: float) -> wire.Claim:
-    """The claim of a new session of this user, for `valid_s` from each job that is submitted under it."""
+def new_claim(purpose: str, valid_s: float, session: str | None = None) -> wire.Claim:
+    """The claim of this user, for `valid_s` from each job that is submitted under it; of a new session, or a known one."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user without a name
         user = "somebody"
-    return wire.Claim(f"{user}@{socket.gethostname()}", purpose, secrets.token_hex(8), valid_s)
+    return wire.Claim(f"{user}@{socket.gethostname()}", purpose, session or secrets.token_hex(8), valid_s)
 
 
 class Agent:

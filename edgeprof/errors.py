@@ -3,6 +3,7 @@
 EdgeprofError
 ├── UsageError                  the request itself makes no sense            exit code 2
 ├── FleetError                  fleet.toml, unknown device
+├── PlanError                   a campaign's plan makes no sense
 ├── ModelError                  the model file cannot be read or used
 ├── InputError                  values for the model's inputs cannot be read, or do not fit
 ├── LinkError                   a device cannot be reached
@@ -16,6 +17,9 @@ EdgeprofError
 │   ├── ProtocolError           the peer does not speak the protocol
 │   ├── AgentLost               the agent stopped answering
 │   └── JobRefused              the device said no, and why
+├── CampaignError               a campaign cannot begin or go on
+│   ├── DeviceGivenUp           a device does nothing more in it
+│   └── Stopped                 it was told to stop
 ├── MeasurementError            a profile from which nothing can be computed
 └── StoreError                  the store of profiles
     └── Fenced                  another controller took the campaign over
@@ -40,6 +44,10 @@ class UsageError(EdgeprofError):
 
 class FleetError(EdgeprofError):
     """fleet.toml cannot be read, or does not have what was asked for."""
+
+
+class PlanError(EdgeprofError):
+    """A campaign's plan cannot be read or makes no sense."""
 
 
 class ModelError(EdgeprofError):
@@ -101,6 +109,18 @@ class JobRefused(AgentError):
         super().__init__(message, advice)
         self.kind = kind
         self.detail = detail
+
+
+class CampaignError(EdgeprofError):
+    """A campaign cannot begin or go on."""
+
+
+class DeviceGivenUp(CampaignError):
+    """A device does nothing more in this campaign: it is away, held by somebody else, or fails at everything."""
+
+
+class Stopped(CampaignError):
+    """A campaign was told to stop."""
 
 
 class MeasurementError(EdgeprofError):

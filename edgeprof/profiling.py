@@ -73,11 +73,11 @@ class OpenDevice:
         claim: wire.Claim | None = None,
     ) -> None:
         self.device = device
-        self._claim = claim
         self._link = link or open_link(device)
         self._deadlines = deadlines or device.deadlines
         self._measure = measure or attached
         self._reference = reference
+        self._claim = claim
         self._stack = ExitStack()
         self._connection: ExitStack | None = None
         self._agents: dict[str, Agent] = {}
@@ -88,6 +88,10 @@ class OpenDevice:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the link and all that was opened beside it; safe to call twice."""
         self.disconnect()
         self._stack.close()
 
@@ -110,8 +114,10 @@ class OpenDevice:
 
     def agent(self, runtime: str) -> Agent:
         """The agent in the Python that has this runtime; started on first use, and again if it has left."""
+        return self._agent(python_for(self.device, runtime))
+
+    def _agent(self, python: str) -> Agent:
         self.connect()
-        python = python_for(self.device, runtime)
         running = self._agents.get(python)
         if running is not None and running.is_alive():
             return running
@@ -130,6 +136,12 @@ class OpenDevice:
         self._agents[python] = self._connection.enter_context(agent)
         return agent
 
+    def any_agent(self) -> Agent:
+        """An agent that runs already, or else the one in the device's own Python: for what needs no runtime."""
+        return next((agent for agent in self._agents.values() if agent.is_alive()), None) or self._agent(
+            self.device.python
+        )
+
     def profile(self, model: ModelFile, settings: Settings, on_progress: OnProgress | None = None) -> Run:
         """Profile a model; where no runtime is named, the first one that can do all that was asked.
 
@@ -139,7 +151,7 @@ class OpenDevice:
         """
         refusals: list[EdgeprofError] = []
         partial: Run | None = None
-        candidates = self._candidates(model, settings)
+        candidates = self.candidates(model, settings)
         for runtime in candidates:
             try:
                 run = self._profile_with(runtime, model, settings, on_progress)
@@ -158,7 +170,12 @@ class OpenDevice:
             return _with_notes(partial, refusals[1:])
         raise JobRefused("; ".join(str(r) for r in refusals), _advice(refusals), "no-runtime")
 
-    def _candidates(self, model: ModelFile, settings: Settings) -> tuple[str, ...]:
+    def candidates(self, model: ModelFile, settings: Settings) -> tuple[str, ...]:
+        """The runtimes to try, in order.
+
+        Raises:
+            UsageError: the settings do not fit the device or the model.
+        """
         if self.device.board is not None:
             if settings.runtime not in (None, "simulated"):
                 raise UsageError(f"{self.device.name} simulates a board: it has no {settings.runtime}")

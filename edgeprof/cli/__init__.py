@@ -38,6 +38,7 @@ COMMANDS = {
     "devices": ("edgeprof.cli.devices:devices", "The devices edgeprof can reach."),
     "profile": ("edgeprof.cli.profile:profile", "Profile models on devices."),
     "sim": ("edgeprof.cli.sim:sim", "Boards that can be simulated, for people who have none."),
+    "campaign": ("edgeprof.cli.campaign:campaign", "Many models on many devices: interleaved, retried, resumed."),
     "runs": ("edgeprof.cli.runs:runs", "Profiles that were kept: list, show, compare, export."),
 }
 

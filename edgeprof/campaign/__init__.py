@@ -1,0 +1,24 @@
+"""Many jobs on many devices: plan, interleave, retry, resume. A campaign's state is in the store, row by row."""
+
+from __future__ import annotations
+
+from edgeprof.campaign.controller import Controller, Ending, left_states, new_campaign
+from edgeprof.campaign.outline import LeftOut, Outline, choose_devices, draw_up, read_models, unchanged
+from edgeprof.campaign.plan import Configuration, Plan, plan_of, read_plan
+
+__all__ = [
+    "Configuration",
+    "Controller",
+    "Ending",
+    "LeftOut",
+    "Outline",
+    "Plan",
+    "choose_devices",
+    "draw_up",
+    "left_states",
+    "new_campaign",
+    "plan_of",
+    "read_models",
+    "read_plan",
+    "unchanged",
+]

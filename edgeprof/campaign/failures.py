@@ -1,0 +1,59 @@
+"""What a failed attempt means: whether to try the job again, and whether the device can do any other."""
+
+from __future__ import annotations
+
+from edgeprof.errors import (
+    AgentError,
+    AgentLost,
+    AuthenticationFailed,
+    ChangedHostKey,
+    EdgeprofError,
+    JobRefused,
+    LinkError,
+    NoPython,
+    NoSpace,
+    ProtocolError,
+    UnknownHostKey,
+)
+
+__all__ = ["DEVICE", "LASTING", "LEASED", "PASSING", "kind_of", "severity"]
+
+# It may go well next time; it will not; this device can do nothing at all.
+PASSING, LASTING, DEVICE = "passing", "lasting", "device"
+# Kinds of refusals (docs/protocol.md) that say nothing about the job.
+PASSING_KINDS = frozenset(
+    {
+        "busy",
+        "corrupt-order",
+        "corrupt-result",
+        "corrupt-upload",
+        "device-error",
+        "interrupted",
+        "keeper-silent",
+        "killed",
+        "lease-expired",
+        "lease-lost",
+        "model-missing",
+        "no-such-ticket",
+        "no-write",
+        "unlocked",
+    }
+)
+LEASED = "leased"
+BY_DEVICE = (UnknownHostKey, ChangedHostKey, AuthenticationFailed, NoPython)
+
+
+def severity(error: EdgeprofError) -> str:
+    """PASSING, LASTING or DEVICE."""
+    if isinstance(error, BY_DEVICE):
+        return DEVICE
+    if isinstance(error, JobRefused):
+        return PASSING if error.kind in PASSING_KINDS else LASTING
+    if isinstance(error, NoSpace):
+        return LASTING
+    return PASSING if isinstance(error, LinkError | AgentLost | ProtocolError | AgentError) else LASTING
+
+
+def kind_of(error: EdgeprofError) -> str:
+    """A stable word for the store: the kind of a refusal, or the error's name."""
+    return error.kind if isinstance(error, JobRefused) else type(error).__name__

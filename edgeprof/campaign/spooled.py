@@ -1,0 +1,158 @@
+"""Have a device do a job on its own: hand it over, and fetch the result whatever becomes of the link meanwhile.
+
+A job is handed over under a ticket. Handing it over again under the same ticket begins nothing anew, so whoever lost
+the link, or was killed and started again, does the same once more and gets the one result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from device_agents import wire
+from edgeprof.errors import (
+    AgentLost,
+    AuthenticationFailed,
+    ChangedHostKey,
+    DeviceGivenUp,
+    LinkError,
+    Stopped,
+    UnknownHostKey,
+)
+from edgeprof.models import ModelFile
+from edgeprof.profiling import OnProgress, OpenDevice
+
+__all__ = ["Patience", "Spooled"]
+
+T = TypeVar("T")
+
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 15.0
+# Trying again changes nothing about these.
+PERMANENT = (UnknownHostKey, ChangedHostKey, AuthenticationFailed)
+# A shorter silence is not worth a new login, which disturbs more than a message every few seconds.
+SHORTEST_SILENCE_S = 10.0
+
+
+class Patience:
+    """How long a device that is lost is tried again: `lost_s` since it was last heard of.
+
+    `wait` sleeps and says whether to stop, `now` is a monotonic clock, `on_lost` is told why, every time.
+    """
+
+    def __init__(
+        self,
+        lost_s: float,
+        wait: Callable[[float], bool],
+        now: Callable[[], float] = time.monotonic,
+        on_lost: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.wait = wait
+        self.now = now
+        self._lost_s = lost_s
+        self._on_lost = on_lost
+        self._lost_at_s: float | None = None
+
+    def heard(self) -> None:
+        """The device answered."""
+        self._lost_at_s = None
+
+    def persist(self, opened: OpenDevice, action: Callable[[], T], within_s: float | None = None) -> T:
+        """Do it, and when the link or the agent is lost do it again on a new link.
+
+        `within_s` ends this also if the device is heard of again and again, and lost every time.
+
+        Raises:
+            DeviceGivenUp: the device was away for too long.
+            Stopped: the wait was ended.
+            EdgeprofError: what else the action raises.
+        """
+        began_s, delay_s = self.now(), FIRST_DELAY_S
+        while True:
+            try:
+                return action()
+            except PERMANENT:
+                raise
+            except (LinkError, AgentLost) as error:
+                opened.disconnect()
+                now_s = self.now()
+                if self._lost_at_s is None:
+                    self._lost_at_s, delay_s = now_s, FIRST_DELAY_S
+                left_s = self._lost_s - (now_s - self._lost_at_s)
+                if left_s <= 0 or (within_s is not None and now_s - began_s > within_s):
+                    raise DeviceGivenUp(f"{error} (tried for {now_s - self._lost_at_s:.0f} s)", error.advice) from error
+                self._on_lost(str(error))
+                if self.wait(min(delay_s, left_s)):
+                    raise Stopped(f"{opened.device.name}: stopped") from error
+                delay_s = min(2 * delay_s, LONGEST_DELAY_S)
+
+
+@dataclass
+class Spooled:
+    """A way of measuring for `OpenDevice`: on the device's own, under `ticket` and the runtime's name.
+
+    `tickets` are those that were handed over. `quiet` closes the link while rounds are measured; None does so where
+    the job leaves no CPU to the link.
+    """
+
+    ticket: str
+    label: str
+    linger_s: float
+    patience: Patience
+    quiet: bool | None = None
+    tickets: list[str] = field(default_factory=list)
+
+    def __call__(
+        self, opened: OpenDevice, model: ModelFile, job: wire.Job, on_progress: OnProgress | None
+    ) -> wire.Profile:
+        def hand_over_and_fetch() -> wire.Profile:
+            ticket = self.hand_over(opened, model, job, on_progress)
+            agent = opened.ready_agent(job.runtime, job.options)
+            is_quiet = self._is_quiet(opened, job, agent.hello.machine.n_cpus)
+
+            def listen(progress: wire.Progress) -> None:
+                self.patience.heard()
+                if on_progress is not None:
+                    on_progress(progress)
+                if is_quiet and progress.stage == "rounds" and (progress.remaining_s or 0.0) >= SHORTEST_SILENCE_S:
+                    raise _BeSilent(progress.remaining_s or 0.0)
+
+            return agent.follow(ticket, job, listen)
+
+        within_s = job.deadline_s + self.linger_s
+        while True:
+            try:
+                return self.patience.persist(opened, hand_over_and_fetch, within_s)
+            except _BeSilent as silence:
+                opened.disconnect()
+                if self.patience.wait(silence.seconds):
+                    raise Stopped(f"{opened.device.name}: stopped") from None
+
+    def hand_over(
+        self, opened: OpenDevice, model: ModelFile, job: wire.Job, on_progress: OnProgress | None = None
+    ) -> str:
+        """Have the device take the job, unless it has it already; the ticket."""
+        ticket = f"{self.ticket}.{job.runtime}"
+        agent = opened.ready_agent(job.runtime, job.options)
+        if ticket not in self.tickets:
+            self.tickets.append(ticket)
+        agent.push(model.to_send() if job.runtime != "simulated" else (), on_progress)
+        agent.submit(ticket, job, self.label, self.linger_s)
+        self.patience.heard()
+        return ticket
+
+    def _is_quiet(self, opened: OpenDevice, job: wire.Job, n_cpus: int) -> bool:
+        """Whether to leave the device alone: sshd and the agent need a CPU, if only for a moment now and then."""
+        if self.quiet is not None:
+            return self.quiet
+        n_busy = job.options.threads * job.options.streams
+        return opened.device.scheme == "ssh" and job.runtime != "simulated" and n_busy >= n_cpus
+
+
+class _BeSilent(Exception):
+    """Rounds have begun, and for so many seconds nothing needs to be said."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds

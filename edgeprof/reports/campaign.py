@@ -1,0 +1,126 @@
+"""A campaign as tables: what was planned, and the recap of what became of it."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from edgeprof.campaign import LeftOut, Outline
+from edgeprof.store import Campaign, CampaignJob
+
+__all__ = ["counts", "render_list", "render_outline", "render_recap", "to_document"]
+
+STATES = ("done", "failed", "running", "pending")
+MOST_REASONS = 20
+
+
+def counts(jobs: Sequence[CampaignJob]) -> dict[str, int]:
+    """How many jobs are in which state."""
+    return {state: sum(job.state == state for job in jobs) for state in STATES}
+
+
+def render_outline(outline: Outline, left_out: Sequence[LeftOut]) -> RenderableType:
+    """What a campaign would do, device by device, in order."""
+    table = Table(title=f"{outline.plan.name}: what would be measured", title_justify="left")
+    table.add_column("device")
+    table.add_column("jobs", justify="right")
+    table.add_column("in this order", overflow="fold")
+    for d, name in enumerate(outline.devices):
+        titles = [outline.title(job) for job in outline.jobs if job.device == d]
+        table.add_row(escape(name), str(len(titles)), escape("; ".join(titles)))
+    lines = [
+        f"{len(outline.jobs)} jobs on {len(outline.devices)} devices, "
+        f"{len(outline.plan.configurations)} configurations, seed {outline.plan.seed}; nothing was begun"
+    ]
+    lines += [f"left out: {one.model}, {one.configuration}: {one.reason}" for one in left_out]
+    return Group(table, *(escape(line) for line in lines))
+
+
+def render_recap(
+    campaign: Campaign, jobs: Sequence[CampaignJob], given_up: Mapping[str, str] | None = None
+) -> RenderableType:
+    """A row for each device, and the reasons of what failed or was tried again."""
+    table = Table(title=f"campaign {escape(campaign.id)} ({escape(campaign.name)})", title_justify="left")
+    table.add_column("device")
+    for column in ("done", "failed", "left", "tried again"):
+        table.add_column(column, justify="right")
+    table.add_column("measuring", justify="right")
+    table.add_column("given up because", overflow="fold")
+    by_device: defaultdict[str, list[CampaignJob]] = defaultdict(list)
+    for job in jobs:
+        by_device[job.device].append(job)
+    for name, own in by_device.items():
+        n = counts(own)
+        again = sum(max(0, job.attempt - 1) for job in own)
+        took_s = sum(job.took_s or 0.0 for job in own)
+        table.add_row(
+            escape(name),
+            str(n["done"]),
+            f"[red]{n['failed']}[/]" if n["failed"] else "0",
+            str(n["running"] + n["pending"]),
+            str(again),
+            f"{took_s:.0f} s",
+            escape((given_up or {}).get(name, "")),
+        )
+    return Group(table, *_reasons(jobs))
+
+
+def render_list(campaigns: Sequence[tuple[Campaign, Sequence[CampaignJob]]]) -> RenderableType:
+    """A row for each campaign."""
+    table = Table()
+    for column in ("campaign", "name", "begun (UTC)"):
+        table.add_column(column)
+    for column in ("jobs", "done", "failed", "left"):
+        table.add_column(column, justify="right")
+    for campaign, jobs in campaigns:
+        n = counts(jobs)
+        begun = time.strftime("%Y-%m-%d %H:%M", time.gmtime(campaign.created_at_s))
+        numbers = (len(jobs), n["done"], n["failed"], n["running"] + n["pending"])
+        table.add_row(escape(campaign.id), escape(campaign.name), begun, *map(str, numbers))
+    return table
+
+
+def _reasons(jobs: Sequence[CampaignJob]) -> list[str]:
+    lines = []
+    for job in jobs:
+        lines += [
+            f"  {job.device}: {job.label}: {job.state}; attempt {reason.attempt}: {reason.message}"
+            for reason in job.reasons
+        ]
+    shown = [escape(line) for line in lines[:MOST_REASONS]]
+    if len(lines) > MOST_REASONS:
+        shown.append(f"  and {len(lines) - MOST_REASONS} more: edgeprof campaign status --json")
+    return ["what went wrong on the way:", *shown] if shown else []
+
+
+def to_document(
+    campaign: Campaign, jobs: Sequence[CampaignJob], given_up: Mapping[str, str] | None = None
+) -> dict[str, object]:
+    """The same as JSON."""
+    return {
+        "campaign": campaign.id,
+        "name": campaign.name,
+        "created_at_s": campaign.created_at_s,
+        "counts": counts(jobs),
+        "given_up": dict(given_up or {}),
+        "jobs": [
+            {
+                "number": job.number,
+                "device": job.device,
+                "label": job.label,
+                "state": job.state,
+                "attempt": job.attempt,
+                "took_s": job.took_s,
+                "run": job.run_id,
+                "reasons": [
+                    {"attempt": r.attempt, "at_s": r.at_s, "kind": r.kind, "message": r.message} for r in job.reasons
+                ],
+            }
+            for job in jobs
+        ],
+    }
