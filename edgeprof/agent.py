@@ -31,7 +31,7 @@ LEASE_MARGIN_S = 60.0
 
 
 def new_claim(purpose: str, valid_s: float, session: str | None = None) -> wire.Claim:
-    """The claim of this user, for `valid_s` from each job that is submitted under it; of a new session, or a known one."""
+    """The claim of this user, for `valid_s` from each job submitted under it; of a new session, or a known one."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user without a name

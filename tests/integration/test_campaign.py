@@ -107,15 +107,18 @@ def test_a_plan_file_is_run_whatever_folder_one_is_in(boards: CommandLine) -> No
 
 def test_a_job_that_cannot_work_fails_with_its_reason_and_the_others_are_done(boards: CommandLine) -> None:
     boards.run("devices", "add", "here", "local:", "--group", "sims")
+    (boards.folder / "plan.toml").write_text(
+        'models = ["a.onnx"]\ngroups = ["sims"]\n[defaults]\nrounds = 1\nmin_runs = 1\nmin_s = 0.0\n'
+        'gate_timeout_s = 0.0\nprovider = "NoSuchExecutionProvider"\n'
+    )
 
-    done = boards.run(*run_on_boards("--runtime", "simulated", "--runtime", "onnxruntime", "--batch", "3"))
+    done = boards.run("campaign", "run", "plan.toml")
 
     assert done.returncode == 3, done.stderr
-    assert "left out: a.onnx" in done.stderr
+    assert "NoSuchExecutionProvider" in done.stdout, "the recap has the reason"
     _, jobs = state_of(boards)
-    states = {name: {job.state for job in jobs if job.device == name} for name in (*BOARDS, "here")}
-    assert states["here"] in ({"failed"}, {"done"})
-    assert all(states[name] == {"done"} for name in BOARDS)
+    states = {job.device: (job.state, job.attempt) for job in jobs}
+    assert states == {**dict.fromkeys(BOARDS, ("done", 1)), "here": ("failed", 1)}, "it would fail again"
 
 
 def test_an_unreachable_device_is_given_up_and_does_not_keep_the_others(boards: CommandLine) -> None:
