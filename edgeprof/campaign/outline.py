@@ -65,9 +65,9 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
 
     def title(self, job: PlannedJob) -> str:
         """The job in a person's words."""
-        configuration = self.plan.configurations[job.configuration]
-        again = f" #{job.repetition + 1}" if self.plan.repetitions > 1 else ""
-        return f"{self.models[job.model].name}, {configuration.title}{again}"
+        title = self.plan.title(job.configuration)
+        again = f"#{job.repetition + 1}" if self.plan.repetitions > 1 else ""
+        return " ".join(part for part in (self.models[job.model].name, title, again) if part)
 
     def to_json(self) -> str:
         return msgspec.json.encode(self).decode()
@@ -154,14 +154,14 @@ def draw_up(
             if reason is None:
                 pairs.append((m, c))
             else:
-                left_out[LeftOut(model.name, plan.configurations[c].title, reason)] = None
+                left_out[LeftOut(model.name, plan.title(c), reason)] = None
         order = random.Random(f"{plan.seed}/{device.name}")
         for repetition in range(plan.repetitions):
             block = pairs.copy()
             order.shuffle(block)
             jobs += [PlannedJob(d, m, c, repetition) for m, c in block]
     if not jobs:
-        why = "; ".join(f"{one.model}, {one.configuration}: {one.reason}" for one in left_out)
+        why = "; ".join(f"{one.model}: {one.reason}" for one in left_out)
         raise PlanError(f"there is nothing to measure: {why}", "choose runtimes that run these models")
     planned = {m: PlannedModel(path=str(one.path), name=one.name, digest=one.digest) for (m, _), one in models.items()}
     outline = Outline(

@@ -101,13 +101,13 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             check_outputs=self.check_outputs,
         )
 
-    @property
-    def title(self) -> str:
-        """Its name, or what it sets apart from the defaults."""
+    def title_among(self, others: Sequence[Configuration]) -> str:
+        """Its name, or what sets it apart from the others; empty where it is the only one."""
         if self.name:
             return self.name
-        said: dict[str, Any] = msgspec.to_builtins(self)
-        return " ".join(f"{key}={_worded(value)}" for key, value in said.items()) or "default"
+        mine = msgspec.structs.asdict(self)
+        differing = [key for key, value in mine.items() if any(getattr(one, key) != value for one in others)]
+        return " ".join(f"{key}={_worded(mine[key])}" for key in differing)
 
 
 class Rest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -145,6 +145,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     quiet: bool | None = None
     rest: Rest = Rest()
     configurations: tuple[Configuration, ...] = (Configuration(),)
+
+    def title(self, configuration: int) -> str:
+        """One of its configurations in a person's words; empty where it is the only one."""
+        return self.configurations[configuration].title_among(self.configurations)
 
 
 def read_plan(path: Path) -> Plan:
@@ -219,7 +223,7 @@ def _check_values(plan: Plan, where: str) -> None:
             raise PlanError(f"{where}: max_s = {one.max_s:g} is less than min_s = {one.min_s:g}", "mend one of them")
     twice = [one for k, one in enumerate(plan.configurations) if one in plan.configurations[:k]]
     if twice:
-        raise PlanError(f"{where}: the configuration {twice[0].title} is there twice", "use repetitions for that")
+        raise PlanError(f"{where}: a configuration is there twice: {twice[0]}", "use repetitions for that")
 
 
 def _models(patterns: Sequence[str], folder: Path, where: str) -> tuple[str, ...]:

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 # Between two jobs the host maps operators, compares outputs and stores: the device's keeper waits this long for it.
 LINGER_S = 120.0
+# Left to itself a device is only held until the next of its jobs is handed over.
+DETACHED_LINGER_S = 5.0
 LEASE_RETRY_S = 5.0
 COOLING_LOOK_S = 5.0
 LONGEST_DELAY_S = 300.0
@@ -187,7 +189,7 @@ class DeviceWorker:
         attempt = job.attempt if job.state == RUNNING else job.attempt + 1
         ticket = job.ticket or self._ticket(job.number, attempt)
         common = self._assignment
-        way = Spooled(ticket, common.outline.title(planned), LINGER_S, self._patience)
+        way = Spooled(ticket, common.outline.title(planned), DETACHED_LINGER_S, self._patience)
         common.store.begin_attempt(common.campaign_id, job.number, common.controller, attempt, ticket, time.time())
         refusals: list[str] = []
         for runtime in self._opened.candidates(model, settings):

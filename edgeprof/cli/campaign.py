@@ -106,7 +106,7 @@ def run(
         console().print(render_outline(outline, left_out))
         return 0
     for one in left_out:
-        click.echo(f"edgeprof: left out: {one.model}, {one.configuration}: {one.reason}", err=True)
+        click.echo(f"edgeprof: left out: {one.model} {one.configuration}: {one.reason}", err=True)
     with open_store(place) as store:
         begun = new_campaign(outline, store)
         click.echo(f"campaign {begun.id}: {len(outline.jobs)} jobs on {len(devices)} devices", err=True)

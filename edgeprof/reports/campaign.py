@@ -37,7 +37,7 @@ def render_outline(outline: Outline, left_out: Sequence[LeftOut]) -> RenderableT
         f"{len(outline.jobs)} jobs on {len(outline.devices)} devices, "
         f"{len(outline.plan.configurations)} configurations, seed {outline.plan.seed}; nothing was begun"
     ]
-    lines += [f"left out: {one.model}, {one.configuration}: {one.reason}" for one in left_out]
+    lines += [f"left out: {one.model} {one.configuration}: {one.reason}" for one in left_out]
     return Group(table, *(escape(line) for line in lines))
 
 

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import onnx
+import onnx.helper
 import pytest
 
 from edgeprof.models.example import write_example
@@ -105,17 +107,23 @@ def test_a_plan_file_is_run_whatever_folder_one_is_in(boards: CommandLine) -> No
     assert "nightly" in boards.run("campaign", "list").stdout
 
 
+def write_model_of_an_unknown_operator(path: Path) -> None:
+    """A simulation can do with it what it needs; no runtime can."""
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4]) for name in "xy")
+    node = onnx.helper.make_node("NoSuchOperator", ["x"], ["y"], "odd", domain="nobody")
+    opsets = [onnx.helper.make_opsetid("", 13), onnx.helper.make_opsetid("nobody", 1)]
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y]), opset_imports=opsets, ir_version=8)
+    onnx.save(model, str(path))
+
+
 def test_a_job_that_cannot_work_fails_with_its_reason_and_the_others_are_done(boards: CommandLine) -> None:
     boards.run("devices", "add", "here", "local:", "--group", "sims")
-    (boards.folder / "plan.toml").write_text(
-        'models = ["a.onnx"]\ngroups = ["sims"]\n[defaults]\nrounds = 1\nmin_runs = 1\nmin_s = 0.0\n'
-        'gate_timeout_s = 0.0\nprovider = "NoSuchExecutionProvider"\n'
-    )
+    write_model_of_an_unknown_operator(boards.folder / "odd.onnx")
 
-    done = boards.run("campaign", "run", "plan.toml")
+    done = boards.run("campaign", "run", "-m", "odd.onnx", "--group", "sims", *QUICK)
 
     assert done.returncode == 3, done.stderr
-    assert "NoSuchExecutionProvider" in done.stdout, "the recap has the reason"
+    assert "NoSuchOperator" in done.stdout, "the recap has the reason"
     _, jobs = state_of(boards)
     states = {job.device: (job.state, job.attempt) for job in jobs}
     assert states == {**dict.fromkeys(BOARDS, ("done", 1)), "here": ("failed", 1)}, "it would fail again"
@@ -146,7 +154,7 @@ def test_too_many_devices_given_up_end_the_campaign(boards: CommandLine) -> None
 
     done = boards.run("campaign", "run", "plan.toml", "--fail-percent", "30")
 
-    assert done.returncode == 3
+    assert done.returncode in (1, 3), "whether any job was done by then"
     assert "2 of 5 devices were given up" in done.stderr
 
 
