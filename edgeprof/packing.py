@@ -17,6 +17,7 @@ PACKAGE = "device_agents"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 # People read them, devices on slow links need not fetch them. Their lines stay, so that tracebacks name the right ones.
 COMMENT = re.compile(rb"^ *#.*$", re.MULTILINE)
+DOCSTRING = re.compile(rb'^( *)"""(.*?)"""$', re.MULTILINE | re.DOTALL)
 MAIN = b"import runpy\nrunpy.run_module('device_agents', run_name='__main__')\n"
 
 
@@ -29,7 +30,7 @@ class PackedAgent:
 
 
 def pack_agent() -> PackedAgent:
-    """Pack the installed `device_agents`; equal sources give equal bytes. Comments stay at home."""
+    """Pack the installed `device_agents`; equal sources give equal bytes. Comments and docstrings stay at home."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
         _add(file, "__main__.py", MAIN)
@@ -45,8 +46,14 @@ def _sources(folder: Traversable, path: str) -> list[tuple[str, bytes]]:
         if item.is_dir() and item.name != "__pycache__":
             found += _sources(item, f"{path}/{item.name}")
         elif item.name.endswith(".py"):
-            found.append((f"{path}/{item.name}", COMMENT.sub(b"", item.read_bytes())))
+            found.append((f"{path}/{item.name}", _without_prose(item.read_bytes())))
     return found
+
+
+def _without_prose(source: bytes) -> bytes:
+    # A class without any docstring would have dataclasses write one of its signature, which takes its time.
+    source = DOCSTRING.sub(lambda found: found[1] + b'""" ' + b"\n" * found[2].count(b"\n") + b'"""', source)
+    return COMMENT.sub(b"", source)
 
 
 def _add(file: zipfile.ZipFile, name: str, data: bytes) -> None:
