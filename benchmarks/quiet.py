@@ -21,11 +21,11 @@ import threading
 from pathlib import Path
 
 from device_agents import wire
-from edgeprof.campaign.spooled import Patience, Spooled
 from edgeprof.deadlines import Deadlines
 from edgeprof.models import read_model
 from edgeprof.models.example import write_example
 from edgeprof.profiling import Measure, OpenDevice, Settings, attached
+from edgeprof.spooled import Patience, Spooled
 from edgeprof.statistics import summarise
 from tests.integration.sshd import Sshd, why_not
 

@@ -34,6 +34,7 @@ from edgeprof.profiling import OpenDevice, Settings
 from edgeprof.reports.document import from_document, to_document, write_documents
 from edgeprof.reports.quantities import duration, plain
 from edgeprof.run import OutputCheck, Run
+from edgeprof.spooled import considerate
 from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
 from edgeprof.store import Store
 from edgeprof.verdict import Verdict, judge
@@ -129,7 +130,7 @@ def profile(
         # Opened first: better said before minutes of measuring than after.
         kept = stack.enter_context(Store(_store_place(store))) if store not in (None, False) else None
         file, notes = stack.enter_context(_model_file(model, inputs, settings))
-        run = stack.enter_context(OpenDevice(chosen)).profile(file, settings, on_progress)
+        run = stack.enter_context(OpenDevice(chosen, measure=considerate)).profile(file, settings, on_progress)
         run = dataclasses.replace(run, notes=(*notes, *run.notes))
         if kept is not None:
             _keep(run, kept)

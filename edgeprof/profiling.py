@@ -229,8 +229,7 @@ class OpenDevice:
         on_progress: OnProgress | None = None,
     ) -> Run:
         """What a profile from this device means in the words of the model file, with its outputs checked: a run."""
-        if self.device.origin is not None and profile.origin == wire.MEASURED:
-            profile = dataclasses.replace(profile, origin=self.device.origin)
+        profile = self.with_origin(profile)
         begin = time.perf_counter()
         found = map_operators(model, profile.operators) if profile.operators is not None else None
         mapped = time.perf_counter()
@@ -249,6 +248,12 @@ class OpenDevice:
             output_check=check,
             output_check_missing=check_missing,
         )
+
+    def with_origin(self, profile: wire.Profile) -> wire.Profile:
+        """With the origin that fleet.toml knows better than the device."""
+        if self.device.origin is None or profile.origin != wire.MEASURED:
+            return profile
+        return dataclasses.replace(profile, origin=self.device.origin)
 
     def _check_outputs(
         self, model: ModelFile, settings: Settings, profile: wire.Profile, on_progress: OnProgress | None

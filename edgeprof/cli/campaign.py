@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgeprof.fleet import Device, Fleet
     from edgeprof.store import Campaign, Store
 
-__all__ = ["campaign"]
+__all__ = ["campaign", "go"]
 
 EXIT_ERROR, EXIT_SOME_FAILED = 1, 3
 
@@ -110,7 +110,7 @@ def run(
     with open_store(place) as store:
         begun = new_campaign(outline, store)
         click.echo(f"campaign {begun.id}: {len(outline.jobs)} jobs on {len(devices)} devices", err=True)
-        return _go(begun, outline, devices, models, store, detach=detach, take_over=False, as_json=as_json)
+        return go(begun, outline, devices, models, store, detach=detach, take_over=False, as_json=as_json)
 
 
 @campaign.command(
@@ -153,7 +153,7 @@ def resume(
         devices = choose_devices(_fleet(), named, limit, exclude)
         outline = msgspec.structs.replace(outline, plan=msgspec.structs.replace(outline.plan, parallel=named.parallel))
         models = unchanged(outline)
-        return _go(
+        return go(
             found,
             outline,
             devices,
@@ -191,7 +191,7 @@ def list_campaigns(place: str | None) -> int:
     return 0
 
 
-def _go(
+def go(
     found: Campaign,
     outline: Outline,
     devices: tuple[Device, ...],
@@ -199,10 +199,11 @@ def _go(
     store: Store,
     *,
     detach: bool,
-    take_over: bool,
-    as_json: bool,
+    take_over: bool = False,
+    as_json: bool = False,
     retry_failed: bool = False,
 ) -> int:
+    """Do what is left of a campaign and print its recap; the exit code."""
     from edgeprof.campaign import Controller
     from edgeprof.cli.campaign_display import display
 

@@ -140,6 +140,7 @@ class Seconds(click.FloatRange):
 )
 @store_option
 @click.option("--no-store", is_flag=True, help="Do not keep the profiles in the store.")
+@click.option("--detach", is_flag=True, help="Hand the jobs to their devices and leave; `campaign resume` collects.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def profile(
     models: tuple[Path, ...], names: tuple[str, ...], groups: tuple[str, ...], every: bool, **options: Any
@@ -163,6 +164,10 @@ def profile(
     if options["json_path"]:
         require_writable(options["json_path"])
     devices = _choose(Fleet.read(fleet_file()), names, groups, every)
+    if options["detach"]:
+        from edgeprof.cli.detach import hand_over
+
+        return hand_over(models, [settings.with_batch(batch) for batch in batches], devices, options)
     values = None if options["input_path"] is None else read_arrays(options["input_path"])
     # All of them are read before the first is measured: what cannot be done is said at once.
     jobs = [
@@ -330,6 +335,7 @@ def _run_all(
     from edgeprof.cli.output import STANDARD_OUTPUT, console
     from edgeprof.errors import EdgeprofError
     from edgeprof.profiling import OpenDevice
+    from edgeprof.spooled import considerate
 
     runs: list[Run] = []
     n_failed = 0
@@ -339,7 +345,7 @@ def _run_all(
         for device in devices:
             left = list(jobs)
             try:
-                with OpenDevice(device) as opened:
+                with OpenDevice(device, measure=considerate) as opened:
                     while left:
                         model, settings = left.pop(0)
                         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeprof.cli.collect import collect
 from edgeprof.cli.stores import open_store, store_option
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ STANDARD_INPUT = "-"
 @click.group()
 def runs() -> None:
     """Profiles that were kept, with their raw samples."""
+
+
+runs.add_command(collect)
 
 
 # --- list, show ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from edgeprof.campaign.failures import DEVICE, LASTING, PASSING, kind_of, severity
-from edgeprof.campaign.spooled import Patience
 from edgeprof.errors import (
     AgentLost,
     AuthenticationFailed,
@@ -25,6 +24,7 @@ from edgeprof.errors import (
 )
 from edgeprof.fleet import Device
 from edgeprof.profiling import OpenDevice
+from edgeprof.spooled import Patience
 
 
 class Clock:

@@ -6,6 +6,9 @@ the link, or was killed and started again, does the same once more and gets the 
 
 from __future__ import annotations
 
+import contextlib
+import secrets
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,14 +20,15 @@ from edgeprof.errors import (
     AuthenticationFailed,
     ChangedHostKey,
     DeviceGivenUp,
+    EdgeprofError,
     LinkError,
     Stopped,
     UnknownHostKey,
 )
 from edgeprof.models import ModelFile
-from edgeprof.profiling import OnProgress, OpenDevice
+from edgeprof.profiling import OnProgress, OpenDevice, attached
 
-__all__ = ["Patience", "Spooled"]
+__all__ = ["Patience", "Spooled", "considerate"]
 
 T = TypeVar("T")
 
@@ -33,6 +37,8 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 15.0
 PERMANENT = (UnknownHostKey, ChangedHostKey, AuthenticationFailed)
 # A shorter silence is not worth a new login, which disturbs more than a message every few seconds.
 SHORTEST_SILENCE_S = 10.0
+# How long a device is tried again that was left alone with a single job.
+ALONE_LOST_S = 120.0
 
 
 class Patience:
@@ -109,7 +115,7 @@ class Spooled:
         def hand_over_and_fetch() -> wire.Profile:
             ticket = self.hand_over(opened, model, job, on_progress)
             agent = opened.ready_agent(job.runtime, job.options)
-            is_quiet = self._is_quiet(opened, job, agent.hello.machine.n_cpus)
+            is_quiet = _link_disturbs(opened, job) if self.quiet is None else self.quiet
 
             def listen(progress: wire.Progress) -> None:
                 self.patience.heard()
@@ -142,12 +148,28 @@ class Spooled:
         self.patience.heard()
         return ticket
 
-    def _is_quiet(self, opened: OpenDevice, job: wire.Job, n_cpus: int) -> bool:
-        """Whether to leave the device alone: sshd and the agent need a CPU, if only for a moment now and then."""
-        if self.quiet is not None:
-            return self.quiet
-        n_busy = job.options.threads * job.options.streams
-        return opened.device.scheme == "ssh" and job.runtime != "simulated" and n_busy >= n_cpus
+
+def considerate(opened: OpenDevice, model: ModelFile, job: wire.Job, on_progress: OnProgress | None) -> wire.Profile:
+    """Measure with the link open, unless that would disturb: then the device does it alone, and the link is closed."""
+    if not _link_disturbs(opened, job):
+        return attached(opened, model, job, on_progress)
+    patience = Patience(ALONE_LOST_S, threading.Event().wait)
+    way = Spooled(f"alone-{secrets.token_hex(6)}", model.name, 0.0, patience, quiet=True)
+    try:
+        return way(opened, model, job, on_progress)
+    finally:
+        # Done, failed or interrupted from the keyboard: nothing of it shall stay there.
+        with contextlib.suppress(EdgeprofError):
+            for ticket in way.tickets:
+                opened.any_agent().discard(ticket)
+
+
+def _link_disturbs(opened: OpenDevice, job: wire.Job) -> bool:
+    """Whether the job leaves no CPU: sshd and the agent need one, if only for a moment now and then."""
+    if opened.device.scheme != "ssh" or job.runtime == "simulated":
+        return False
+    agent = opened.ready_agent(job.runtime, job.options)
+    return job.options.threads * job.options.streams >= agent.hello.machine.n_cpus
 
 
 class _BeSilent(Exception):
