@@ -271,7 +271,7 @@ def _prefer(transport: paramiko.Transport, key_types: Sequence[str]) -> None:
 
 
 def _prefer_fast_ciphers(transport: paramiko.Transport) -> None:
-    """Ask for AES-GCM first: no second pass over the data for a MAC (decision 6). Others remain to choose from."""
+    """Ask for AES-GCM first: no second pass over the data for a MAC (decision 7). Others remain to choose from."""
     options = transport.get_security_options()
     offered = list(options.ciphers)
     first = [one for one in FAST_CIPHERS if one in offered]

@@ -104,7 +104,7 @@ class CampaignsInStore(Database):
             return tuple(Campaign(**row) for row in rows)
 
     def campaign(self, reference: str) -> Campaign:
-        """The campaign that `reference` means: its id, the only id that begins with it, its name, or "latest"."""
+        """The campaign that `reference` means: its id, the newest of its name, the only id it begins, or "latest"."""
         everything = self.campaigns()
         if not everything:
             raise StoreError(f"{self.place}: there are no campaigns yet", "start one: edgeprof campaign run")
@@ -112,7 +112,8 @@ class CampaignsInStore(Database):
             return everything[0]
         meanings = (
             [one for one in everything if one.id == reference],
-            [one for one in everything if one.name == reference],
+            # A plan that is run every night has many campaigns of its name: the newest is meant.
+            [one for one in everything if one.name == reference][:1],
             [one for one in everything if reference and one.id.startswith(reference)],
         )
         found = next((some for some in meanings if some), [])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeprof.campaign.plan import Configuration, Plan, Rest
 from edgeprof.fleet import Device, Fleet
 from edgeprof.models.example import write_example
 from tests.integration.sshd import Sshd
@@ -62,6 +63,35 @@ def test_the_page_about_simulated_boards_can_be_followed_to_its_end(tmp_path: Pa
         )
 
         assert done.returncode == 0, f"$ {line}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.slow
+def test_the_page_about_campaigns_can_be_followed_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    home = {"EDGEPROF_HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    lines = typed_lines(ROOT / "docs" / "how-to" / "campaigns.md")
+    assert len(lines) > 10
+
+    for line in lines:
+        done = subprocess.run(
+            shlex.split(line),
+            cwd=tmp_path,
+            env={**os.environ, **home, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"$ {line}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_page_about_campaigns_has_every_key_of_a_plan_and_the_plan_of_the_examples() -> None:
+    page = (ROOT / "docs" / "how-to" / "campaigns.md").read_text()
+
+    (shown,) = TOML.findall(page)
+    assert shown == (ROOT / "docs" / "examples" / "plan.toml").read_text()
+    for key in {*Plan.__struct_fields__, *Configuration.__struct_fields__, *Rest.__struct_fields__} - {"name"}:
+        assert f"`{key}`" in page or f"[{key}]" in page, key
 
 
 @pytest.mark.slow
