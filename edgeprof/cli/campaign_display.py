@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from device_agents.wire import MEASURED
 from edgeprof.campaign.events import DeviceState, Event, JobBegun, JobDone, JobFailed, JobProgress
 from edgeprof.reports.quantities import duration
 from edgeprof.statistics import summarise
@@ -107,9 +108,10 @@ def _line(rows: Mapping[str, _Row], event: Event) -> str | None:
     head = f"{event.device} {row.total - row.left}/{row.total}"
     if isinstance(event, JobDone):
         summary = summarise(event.run.profile)
-        level = judge(event.run.profile, summary).level
+        level, origin = judge(event.run.profile, summary).level, event.run.profile.origin
+        trust = level if origin == MEASURED else f"{level}, {origin}"
         return (
-            f"{head}  {event.title}: {duration(summary.median_s)}, {level}, run {event.run.id} ({event.took_s:.1f} s)"
+            f"{head}  {event.title}: {duration(summary.median_s)}, {trust}, run {event.run.id} ({event.took_s:.1f} s)"
         )
     if isinstance(event, JobFailed):
         what = "failed" if event.is_final else f"attempt {event.attempt} failed, will be tried again"
