@@ -20,6 +20,7 @@ from edgeprof.agent import Agent, new_claim
 from edgeprof.deadlines import Deadlines
 from edgeprof.errors import AgentLost, JobRefused, LinkError, NoPython, NoSpace
 from edgeprof.fleet import Device
+from edgeprof.launch import PROBE
 from edgeprof.links.local import LocalLink
 from edgeprof.models.simulated import board_to_simulate
 from edgeprof.packing import pack_agent
@@ -96,6 +97,27 @@ def test_hello_describes_agent_machine_and_runtimes(agent: Agent, cache: Path) -
     assert hello.machine.n_cpus >= 1
     assert {r.name for r in hello.runtimes} == {"onnxruntime", "litert", "tflite", "simulated"}
     assert hello.cache_dir == str(cache)
+
+
+def test_many_hosts_may_come_for_the_first_time_at_once(cache: Path) -> None:
+    waiting = f"import sys; sys.stdin.read(1); exec({PROBE!r})"
+    for _ in range(2):
+        shutil.rmtree(cache, ignore_errors=True)
+        probes = [
+            subprocess.Popen(
+                [sys.executable, "-c", waiting, "0" * 64], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            for _ in range(8)
+        ]
+        time.sleep(0.5)  # all of them wait at the same line then
+        for probe in probes:
+            assert probe.stdin is not None
+            probe.stdin.write("g")
+            probe.stdin.flush()
+
+        said = [probe.communicate()[0] for probe in probes]
+
+        assert all('"error": null' in one for one in said), said
 
 
 def test_the_agent_is_kept_under_its_digest_and_pushed_once(cache: Path) -> None:

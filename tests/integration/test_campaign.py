@@ -271,6 +271,27 @@ def wait_for(condition: Any) -> None:
         time.sleep(0.2)
 
 
+def test_a_time_budget_leaves_the_rest_for_a_resumed_campaign(boards: CommandLine) -> None:
+    done = boards.run(*run_on_boards("--repetitions", "100", "--time-budget", "2"))
+
+    assert done.returncode == 3
+    assert "the time budget of 2 s does not hold another job" in " ".join(done.stderr.split())
+    _, jobs = state_of(boards)
+    assert {job.state for job in jobs} == {"done", "pending"}
+
+
+def test_a_device_rests_between_jobs_as_the_plan_says(boards: CommandLine) -> None:
+    (boards.folder / "plan.toml").write_text(
+        'models = ["a.onnx"]\ndevices = ["one"]\nrepetitions = 2\nrest = { min_s = 0.5 }\n'
+        "[defaults]\nrounds = 1\nmin_runs = 1\nmin_s = 0.0\ngate_timeout_s = 0.0\n"
+    )
+
+    done = boards.run("campaign", "run", "plan.toml")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("one 1/2  resting") == 1, "between two jobs, and neither before nor after them"
+
+
 def test_a_second_controller_is_refused_until_it_says_take_over(boards: CommandLine) -> None:
     first = boards.start(*run_on_boards("--repetitions", "60"))
     wait_for(lambda: (boards.folder / "edgeprof" / "store.sqlite").exists() and has_controller(boards))

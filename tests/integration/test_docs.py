@@ -83,6 +83,17 @@ def test_the_page_about_campaigns_can_be_followed_to_its_end(tmp_path: Path) -> 
             check=False,
         )
         assert done.returncode == 0, f"$ {line}\n{done.stdout}\n{done.stderr}"
+    (block,) = PYTHON.findall((ROOT / "docs" / "how-to" / "campaigns.md").read_text())
+    done = subprocess.run(
+        [sys.executable, "-c", block],
+        cwd=tmp_path,
+        env={**os.environ, **home},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"c[0-9a-f-]+ \[('done'(, )?){6}\] \[\]\n", done.stdout), done.stdout
 
 
 def test_the_page_about_campaigns_has_every_key_of_a_plan_and_the_plan_of_the_examples() -> None:
