@@ -28,6 +28,7 @@ from edgeprof.fleet import Device, Fleet
 from edgeprof.models import ModelFile, read_arrays, read_model
 from edgeprof.models.arrays import UNNAMED, Array
 from edgeprof.models.in_memory import is_onnx_model, is_torch_module, save_onnx_model, save_torch_module
+from edgeprof.operators import OperatorRow, OperatorTotals, operator_rows, operator_totals
 from edgeprof.outputs import disagreements
 from edgeprof.places import fleet_file, store_place
 from edgeprof.profiling import OpenDevice, Settings
@@ -35,7 +36,7 @@ from edgeprof.reports.document import from_document, to_document, write_document
 from edgeprof.reports.quantities import duration, plain
 from edgeprof.run import OutputCheck, Run
 from edgeprof.spooled import considerate
-from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
+from edgeprof.statistics import Summary, summarise
 from edgeprof.store import Store
 from edgeprof.verdict import Verdict, judge
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from edgeprof.operators import OperatorRow, operator_rows
 from edgeprof.run import Run
-from edgeprof.statistics import OperatorRow, operator_rows
 
 __all__ = ["By", "OperatorGroup", "operator_groups"]
 

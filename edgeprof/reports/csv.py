@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 
 from edgeprof.errors import MeasurementError
+from edgeprof.operators import OperatorRow, operator_rows
 from edgeprof.run import Run
-from edgeprof.statistics import OperatorRow, operator_rows
 
 __all__ = ["operators_csv", "samples_csv"]
 

@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 
 from edgeprof.errors import MeasurementError, StoreError
+from edgeprof.operators import OperatorRow, OperatorTotals, operator_rows, operator_totals
 from edgeprof.outputs import disagreements
 from edgeprof.run import REREAD, SCHEMA, OutputCheck, Run, Structure, check_run, check_schema
-from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
+from edgeprof.statistics import Summary, summarise
 from edgeprof.throughput import Throughput, throughput
 from edgeprof.verdict import Verdict, judge, operator_notes
 

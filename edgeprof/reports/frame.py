@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgeprof.errors import MeasurementError, UsageError
+from edgeprof.operators import OperatorRow, operator_rows
 from edgeprof.run import Run
-from edgeprof.statistics import OperatorRow, operator_rows
 
 if TYPE_CHECKING:
     import pandas

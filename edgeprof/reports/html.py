@@ -13,19 +13,12 @@ import numpy as np
 
 from device_agents.wire import MEASURED
 from edgeprof.errors import MeasurementError
+from edgeprof.operators import OperatorRow, OperatorTotals, operator_rows, operator_totals
 from edgeprof.reports.agreement import ADVICE, agreement
 from edgeprof.reports.quantities import count, duration, interval, percent, plain, shape, size
 from edgeprof.reports.structure import structure_line
 from edgeprof.run import Run
-from edgeprof.statistics import (
-    OperatorRow,
-    OperatorTotals,
-    Summary,
-    operator_rows,
-    operator_totals,
-    summarise,
-    usable_rounds,
-)
+from edgeprof.statistics import Summary, summarise, usable_rounds
 from edgeprof.verdict import TRUSTED, Verdict, judge, operator_notes
 
 __all__ = ["html_fragment"]

@@ -16,12 +16,13 @@ from rich.text import Text
 
 from device_agents.wire import MEASURED, Profile, TensorInfo
 from edgeprof.errors import MeasurementError
+from edgeprof.operators import OperatorRow, OperatorTotals, operator_rows, operator_totals
 from edgeprof.reports.agreement import ADVICE, agreement
 from edgeprof.reports.groups import render_groups
 from edgeprof.reports.quantities import count, duration, interval, keep_end, percent, plain, shape, size
 from edgeprof.reports.structure import structure_line
 from edgeprof.run import Run
-from edgeprof.statistics import OperatorRow, OperatorTotals, Summary, operator_rows, operator_totals, summarise
+from edgeprof.statistics import Summary, summarise
 from edgeprof.throughput import Throughput, throughput
 from edgeprof.verdict import TRUSTED, Verdict, judge, operator_notes
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from edgeprof.errors import MeasurementError
+from edgeprof.operators import OperatorRow, operator_rows
 from edgeprof.run import Run
-from edgeprof.statistics import OperatorRow, operator_rows
 
 __all__ = ["trace_json", "trace_of"]
 

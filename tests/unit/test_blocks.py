@@ -14,8 +14,8 @@ from edgeprof.grouping import operator_groups
 from edgeprof.models import read_model, with_groups
 from edgeprof.models.blocks import blocks
 from edgeprof.models.layers import common_layer, source_layers
+from edgeprof.operators import operator_rows
 from edgeprof.run import Operator
-from edgeprof.statistics import operator_rows
 from latency_models.graph import Graph
 from latency_models.graph import Operator as Node
 from tests.real_models import real_model

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import pytest
 
 from device_agents.wire import EMULATED, SIMULATED
+from edgeprof.operators import operator_rows
 from edgeprof.reports.html import html_fragment
 from edgeprof.run import OutputCheck, OutputDifference, Run
-from edgeprof.statistics import operator_rows
 from tests.unit.run_factory import LAYERS, make_run
 
 VOID = {"br", "wbr", "hr", "img", "path", "rect"}

@@ -13,15 +13,9 @@ from scipy import stats
 
 from device_agents.wire import Kernel, OperatorPass
 from edgeprof.errors import MeasurementError
+from edgeprof.operators import operator_rows, operator_totals
 from edgeprof.run import Operator
-from edgeprof.statistics import (
-    early_stopping_estimate,
-    median_error,
-    operator_rows,
-    operator_totals,
-    student_t,
-    summarise,
-)
+from edgeprof.statistics import early_stopping_estimate, median_error, student_t, summarise
 from tests.unit.profiles import LATENCY_S, latencies, make_profile, make_run
 
 seconds = st.floats(1e-6, 10.0)

@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from device_agents.wire import Profile
+from edgeprof.operators import operator_totals
 from edgeprof.reports.sweep import render_sweep, sweep
 from edgeprof.reports.text import render_run
 from edgeprof.run import Run
-from edgeprof.statistics import operator_totals
 from edgeprof.throughput import throughput
 from edgeprof.verdict import judge
 from tests.unit import run_factory
