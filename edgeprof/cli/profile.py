@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     from edgeprof.errors import EdgeprofError
     from edgeprof.fleet import Device
     from edgeprof.models import ModelFile
-    from edgeprof.profiling import Settings
+    from edgeprof.profiling import OpenDevice, Settings
     from edgeprof.run import Run
     from edgeprof.store import Store
 
+LEASE_RETRY_S = 2.0
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_NOT_TRUSTED = 1, 3, 4
 MOST_THREADS = 1024
 MOST_STREAMS = 256
@@ -140,6 +142,14 @@ class Seconds(click.FloatRange):
 )
 @store_option
 @click.option("--no-store", is_flag=True, help="Do not keep the profiles in the store.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=Seconds(0),
+    default=0.0,
+    show_default=True,
+    help="Seconds to wait for a device that somebody else holds.",
+)
 @click.option("--detach", is_flag=True, help="Hand the jobs to their devices and leave; `campaign resume` collects.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def profile(
@@ -349,7 +359,7 @@ def _run_all(
                     while left:
                         model, settings = left.pop(0)
                         try:
-                            run = _measure(opened, model, settings)
+                            run = _measure(opened, model, settings, options["wait_s"])
                         except EdgeprofError as error:
                             n_failed += 1
                             _tell(error, options["debug"])
@@ -376,12 +386,23 @@ def _tell(error: Exception, debug: bool) -> None:
         click.echo(f"  what to do: {advice}", err=True)
 
 
-def _measure(opened: Any, model: ModelFile, settings: Settings) -> Run:
+def _measure(opened: OpenDevice, model: ModelFile, settings: Settings, wait_s: float) -> Run:
+    """Profile as soon as nobody else has the device, if that is soon enough."""
     from edgeprof.cli.progress import progress_bar
+    from edgeprof.errors import JobRefused
 
-    with progress_bar(f"{model.name} on {opened.device.name}") as on_progress:
-        run: Run = opened.profile(model, settings, on_progress)
-    return run
+    until_s, is_told = time.monotonic() + wait_s, False
+    while True:
+        try:
+            with progress_bar(f"{model.name} on {opened.device.name}") as on_progress:
+                return opened.profile(model, settings, on_progress)
+        except JobRefused as refusal:
+            if refusal.kind != "leased" or time.monotonic() >= until_s:
+                raise
+            if not is_told:
+                click.echo(f"edgeprof: waiting: {refusal}", err=True)
+            is_told = True
+        time.sleep(LEASE_RETRY_S)
 
 
 def _keep(run: Run, store: Store | None) -> Iterator[EdgeprofError]:

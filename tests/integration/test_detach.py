@@ -93,6 +93,22 @@ def test_what_needs_the_result_at_once_is_refused(
     assert f"--detach and {said} exclude each other" in done.stderr
 
 
+def test_whoever_finds_a_device_held_is_told_by_whom_and_may_wait(tmp_path: Path, sshd: Sshd) -> None:
+    one, other = host(tmp_path / "one", sshd), host(tmp_path / "other", sshd)
+    rounds = ("--rounds", "2", "--min-runs", "1", "--min-time", "3", "--gate-timeout", "0")
+    one.run("profile", "a.onnx", "-d", "board", *rounds, "--detach")
+
+    refused = other.run("profile", "a.onnx", "-d", "board", *QUICK)
+    waited = other.run("profile", "a.onnx", "-d", "board", *QUICK, "--wait", "100")
+
+    assert refused.returncode == 1
+    assert "@" in refused.stderr
+    assert "campaign c" in refused.stderr
+    assert "devices unlock" in refused.stderr
+    assert waited.returncode == 0, waited.stderr
+    assert "edgeprof: waiting: board: " in waited.stderr
+
+
 def test_the_link_is_closed_while_a_job_takes_every_cpu(tmp_path: Path, sshd: Sshd) -> None:
     typed = host(tmp_path / "one", sshd)
     threads = str(os.cpu_count())
