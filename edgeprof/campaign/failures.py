@@ -11,7 +11,6 @@ from edgeprof.errors import (
     JobRefused,
     LinkError,
     NoPython,
-    NoSpace,
     ProtocolError,
     UnknownHostKey,
 )
@@ -34,6 +33,7 @@ PASSING_KINDS = frozenset(
         "lease-expired",
         "lease-lost",
         "model-missing",
+        "no-space",
         "no-such-ticket",
         "no-write",
         "unlocked",
@@ -49,8 +49,6 @@ def severity(error: EdgeprofError) -> str:
         return DEVICE
     if isinstance(error, JobRefused):
         return PASSING if error.kind in PASSING_KINDS else LASTING
-    if isinstance(error, NoSpace):
-        return LASTING
     return PASSING if isinstance(error, LinkError | AgentLost | ProtocolError | AgentError) else LASTING
 
 

@@ -131,6 +131,10 @@ class FleetDevice:
         """Run it there as a user of ssh would."""
         return self._fleet.run(["ssh", "-F", str(self._fleet.ssh_config), self.name, command], timeout_s=timeout_s)
 
+    def session(self, command: str) -> subprocess.Popen[str]:
+        """The same, begun: to be waited for, or killed."""
+        return self._fleet.start(["ssh", "-F", str(self._fleet.ssh_config), self.name, command])
+
     def processes(self) -> dict[int, str]:
         """Command lines of all that runs there beside sshd, by process number on the host."""
         found = {}

@@ -153,6 +153,17 @@ class Fleet:
             timeout=timeout_s,
         )
 
+    def start(self, command: list[str]) -> subprocess.Popen[str]:
+        """Start a program in the controller."""
+        return subprocess.Popen(
+            [*self.prefix, *command],
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def command_line(self, folder: Path) -> CommandLine:
         """edgeprof in the controller, with a store and a fleet.toml of its own in that folder."""
         home = folder / "edgeprof"

@@ -57,6 +57,10 @@ class Limits(ABC):
         """What all of them may use together, with the files on the device's disk, and without swap. None: no limit."""
 
     @abstractmethod
+    def memory_used_bytes(self) -> int:
+        """What they use of it now, files that the kernel caches for them included."""
+
+    @abstractmethod
     def cpu(self, n_cpus: float | None) -> None:
         """Processor time, in processors; None takes the limit away."""
 
@@ -101,6 +105,9 @@ class LimitsV1(Limits):
         (self._memory / "memory.swappiness").write_text("0")
         (self._memory / "memory.limit_in_bytes").write_text(str(-1 if limit_bytes is None else limit_bytes))
 
+    def memory_used_bytes(self) -> int:
+        return int((self._memory / "memory.usage_in_bytes").read_text())
+
     def cpu(self, n_cpus: float | None) -> None:
         (self._cpu / "cpu.cfs_period_us").write_text(str(CPU_PERIOD_US))
         quota_us = -1 if n_cpus is None else round(n_cpus * CPU_PERIOD_US)
@@ -129,6 +136,9 @@ class LimitsV2(Limits):
         if swap.exists():
             swap.write_text("0")
         (self._folder / "memory.max").write_text("max" if limit_bytes is None else str(limit_bytes))
+
+    def memory_used_bytes(self) -> int:
+        return int((self._folder / "memory.current").read_text())
 
     def cpu(self, n_cpus: float | None) -> None:
         quota_us = "max" if n_cpus is None else round(n_cpus * CPU_PERIOD_US)
