@@ -39,7 +39,7 @@ arm64: setup    ## profile a real model per runtime, operator by operator, on an
 	sh tools/arm64.sh
 	$(BIN)/python -m tests.lab arm64
 
-lab: setup      ## bring up N=8 emulated arm64 devices, each behind a wire of its own, and profile on all of them (root)
+lab: setup      ## a campaign on N=8 emulated arm64 devices, two of which fail on purpose; resumed and counted (root)
 	sh tools/lab.sh
 	$(BIN)/python -m tests.lab fleet $(N)
 

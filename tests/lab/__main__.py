@@ -12,11 +12,11 @@ from pathlib import Path
 
 from tests.integration.command_line import EDGEPROF, CommandLine
 from tests.lab import arm64, fleet
+from tests.lab.demonstration import demonstrate
 from tests.lab.fleet import Fleet
 
 MODELS = Path(__file__).parents[2] / ".cache" / "models"
 FACES = "face_detection_short_range.tflite"
-WAKE_WORD = "okay_nabu.tflite"
 JOBS = (
     ("silero_vad_16k_op15.onnx", "onnxruntime", "--shape", "input=1,576", "--shape", "state=2,1,128"),
     (FACES, "litert"),
@@ -32,7 +32,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("arm64", help="profile a model per runtime, operator by operator, on one device; needs no root")
     for name, text in (
-        ("fleet", "bring up N devices and profile a model on all of them"),
+        ("fleet", "a campaign over N devices, two of which fail on purpose and are mended"),
         ("shell", "bring up N devices and open a shell in their controller; they go when it ends"),
     ):
         command = commands.add_parser(name, help=text)
@@ -76,12 +76,6 @@ def introduce(made: Fleet) -> None:
         f"from outside {' '.join([*made.prefix, 'env', *variables])} COMMAND\n"
     )
     sys.stdout.flush()
-
-
-def demonstrate(made: Fleet) -> int:
-    """Profile a small model on every device: the exit code of edgeprof."""
-    devices = [word for device in made for word in ("-d", device.name)]
-    return _in_controller(made, [str(EDGEPROF), "profile", _model(WAKE_WORD), *devices, *SHORT])
 
 
 def shell(made: Fleet) -> int:
