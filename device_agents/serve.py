@@ -51,14 +51,16 @@ from device_agents.wire import (
 )
 
 # A host that says nothing for this long is gone, though the network may not know yet: hosts send a ping every few
-# seconds while they wait.
+# seconds while they wait. A host that waits longer, or shorter, says so when it starts us.
 SILENCE_S = 120.0
 ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 def main() -> int:
     """Serve until standard input ends; returns the exit code."""
-    agent = Agent(claim_stdout(), sys.argv[2] if len(sys.argv) > 2 else "")
+    slot = sys.argv[2] if len(sys.argv) > 2 else ""
+    silence_s = float(sys.argv[3]) if len(sys.argv) > 3 else SILENCE_S
+    agent = Agent(claim_stdout(), slot, silence_s)
     for number in ENDING:
         signal.signal(number, lambda *_: sys.exit(1))
     try:
@@ -75,9 +77,10 @@ def main() -> int:
 class Agent:
     """The serving loop, the one job it may run itself, and the tickets it follows for its host."""
 
-    def __init__(self, replies: Any, slot: str) -> None:
+    def __init__(self, replies: Any, slot: str, silence_s: float = SILENCE_S) -> None:
         self._replies = replies
         self._slot = slot
+        self._silence_s = silence_s
         self._host = LineBuffer(0, MAX_REQUEST_BYTES)
         self._task: Optional[Task] = None
         self._task_id = 0
@@ -90,7 +93,7 @@ class Agent:
         files.remove_leftovers()
         self._send(0, "hello", dataclasses.asdict(self.hello()))
         heard_at = time.monotonic()
-        while not self._host.is_at_end and time.monotonic() - heard_at < SILENCE_S:
+        while not self._host.is_at_end and time.monotonic() - heard_at < self._silence_s:
             ready = self._wait()
             if 0 in ready:
                 heard_at = time.monotonic()
@@ -104,7 +107,7 @@ class Agent:
 
     def _wait(self) -> List[int]:
         watched = [0, *(followed.connection.descriptor for followed in self._followed.values())]
-        patience_s = SILENCE_S
+        patience_s = self._silence_s
         if self._task is not None:
             watched.append(self._task.descriptor)
             patience_s = min(patience_s, self._task.deadline - time.monotonic())

@@ -158,7 +158,7 @@ class Agent:
             self._ask("adopt", wire.Adopt(upload, ref), "adopted")
 
     def is_alive(self) -> bool:
-        """Whether the agent still answers; one that heard nothing for two minutes has left."""
+        """Whether the agent still answers; one that heard nothing for long has left (docs/protocol.md)."""
         try:
             self._ask("ping", wire.Nothing(), "pong")
         except (AgentLost, ProtocolError):

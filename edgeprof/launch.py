@@ -53,6 +53,8 @@ print("edgeprof-probe " + json.dumps(said))
 HELLO_MARK = b'{"id":0,"reply":"hello"'
 # What a login shell may print before our program says its first line.
 MAX_BANNER_LINES = 1000
+# An agent leaves when its host was silent for so many times as long as the host would wait for a word of it.
+SILENCES = 4
 
 
 class _Probe(msgspec.Struct):
@@ -123,7 +125,8 @@ class Launch:
             with self._stage("push agent"):
                 probe = self._push(packed, probe)
         with self._stage("start agent"):
-            process = self._link.start([self._python, probe.path, *(["serve", self._slot] if self._slot else [])])
+            silence_s = SILENCES * self._deadlines.silence_s
+            process = self._link.start([self._python, probe.path, "serve", self._slot, f"{silence_s:g}"])
             try:
                 return process, self._read_hello(process)
             except BaseException:

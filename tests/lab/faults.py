@@ -102,7 +102,7 @@ def _(scene: Scene) -> None:
     scene.board.wire.set(delay_s=0.05)
     scene.begin()
     # The agent itself is there by then.
-    wait_until(lambda: scene.pids(""), "no agent was started")
+    wait_until(lambda: scene.pids("serve"), "no agent was started")
     scene.board.wire.set(delay_s=0.05, rate_bytes_s=10_000)
     scene.reach("upload")
     scene.fill_disk()
@@ -171,7 +171,7 @@ def _(scene: Scene) -> None:
 
 @fault("serving agent killed for want of memory", min_s=2.0)
 def _(scene: Scene) -> None:
-    run_out_of_memory(scene, "")
+    run_out_of_memory(scene, "serve")
     scene.end(0)
 
 

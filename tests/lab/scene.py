@@ -37,6 +37,8 @@ LOST_S = 30.0
 SHORT_LOST_S = 4.0
 # Nothing takes this long unless it hangs.
 PATIENCE_S = 90.0
+# An agent that was cut off leaves after four times the silence: see launch.py.
+ENDING_S = 60.0
 CACHE = "home/pi/.cache/edgeprof"
 # Files that are locked while somebody works; the kernel unlocks them.
 STAYS = ("lock", "edgeprof.lease")
@@ -133,7 +135,7 @@ class Scene:
         return list(self.cache.glob(pattern))
 
     def pids(self, mode: str) -> list[int]:
-        """dev1's processes of the agent: serving (mode ""), "keep" or "worker"."""
+        """dev1's processes of the agent: "serve", "keep" or "worker"."""
         return [pid for pid, line in self.board.processes().items() if _mode(line) == mode]
 
     @property
@@ -211,7 +213,7 @@ class Scene:
 
 def left_on(device: FleetDevice) -> list[str]:
     """Processes, leases and files beside the agent and whole models, once what was told to end has had time to."""
-    until_s = time.monotonic() + 10.0
+    until_s = time.monotonic() + ENDING_S
     while True:
         left = [f"left on {device.name}: {what}" for what in _left_on(device)]
         if not left or time.monotonic() > until_s:
