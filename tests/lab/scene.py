@@ -36,7 +36,7 @@ LOST_S = 30.0
 # For a device that does not come back.
 SHORT_LOST_S = 4.0
 # Nothing takes this long unless it hangs.
-PATIENCE_S = 90.0
+PATIENCE_S = 120.0
 # An agent that was cut off leaves after four times the silence: see launch.py.
 ENDING_S = 60.0
 CACHE = "home/pi/.cache/edgeprof"
