@@ -219,13 +219,15 @@ class Agent:
         Without `within_s` as long as the job may take; a queue before it needs more.
 
         Raises:
-            JobRefused: how the job failed; or "interrupted", "no-such-ticket", "corrupt-result".
+            JobRefused: how the job failed; or "interrupted", "no-such-ticket", "corrupt-result", "keeper-silent".
             ProtocolError: it is the result of another job.
             AgentLost: no sign of life, or no result within `within_s`.
         """
         if within_s is None and job is not None:
             within_s = job.deadline_s + self._deadlines.answer_s
-        profile: wire.Profile = self._ask("follow", wire.Follow(ticket), "profile", within_s, on_progress)
+        profile: wire.Profile = self._ask(
+            "follow", wire.Follow(ticket, self._deadlines.silence_s), "profile", within_s, on_progress
+        )
         return profile if job is None else self._of_job(profile, job)
 
     def tickets(self) -> wire.Tickets:

@@ -112,8 +112,14 @@ class Relay:
         self._run(self._carry, client, target)
 
     def _carry(self, client: socket.socket, target: socket.socket) -> None:
+        try:
+            self._carry_until_the_end(client, target)
+        except (OSError, ValueError):
+            _reset(client, target)  # one end went in the middle of it: the other must learn of that
+
+    def _carry_until_the_end(self, client: socket.socket, target: socket.socket) -> None:
         carried_bytes = {client: 0, target: 0}
-        with contextlib.suppress(OSError, ValueError), selectors.DefaultSelector() as selector:
+        with selectors.DefaultSelector() as selector:
             selector.register(client, selectors.EVENT_READ, target)
             selector.register(target, selectors.EVENT_READ, client)
             while not self._closing.is_set():

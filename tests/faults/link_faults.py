@@ -1,0 +1,143 @@
+"""What happens to the link: it is cut, reset, closed and garbled; sshd goes and comes back; keys are other ones."""
+
+from __future__ import annotations
+
+import time
+
+from tests.faults.fault import Catalogue, Happen
+from tests.faults.scene import LONG_S, MOMENT_S, Scene
+from tests.integration.relay import Trip
+
+__all__ = ["LINK_FAULTS"]
+
+LINK_FAULTS = Catalogue()
+fault = LINK_FAULTS.fault
+# What comes back while a job runs is less than this; the result is more.
+RESULT_BYTES = 1_000
+HALF_AN_UPLOAD_BYTES = 1_000_000
+BOARD_LOST, BOARD_GIVEN_UP, SILENT = "lost: board:", "given up: board:", "the link was silent for 2 s in the upload"
+
+
+def begun(scene: Scene, stage: str) -> None:
+    """A campaign whose link is cut in that stage: nothing passes any more, and nobody says so."""
+    if stage == "upload":
+        scene.begin_slowly()
+        scene.reach(stage)
+        scene.relay.stalled = True
+    elif stage == "measuring":
+        scene.begin()
+        scene.reach(stage)
+        scene.relay.stalled = True
+    else:
+        scene.begin()
+        scene.reach("measuring")
+        scene.relay.trip = Trip(after_bytes=RESULT_BYTES, fault="stall", back=True)
+        scene.reach("spooled")
+
+
+def mend(scene: Scene) -> None:
+    scene.relay.trip = None
+    scene.relay.rate_bytes_s = None
+    scene.relay.stalled = False
+
+
+def cut(stage: str, seconds: float) -> Happen:
+    def happen(scene: Scene) -> None:
+        begun(scene, stage)
+        time.sleep(seconds)
+        mend(scene)
+
+    return happen
+
+
+def cut_for_ever(stage: str) -> Happen:
+    """Until the campaign has given the device up; then somebody finds the cable."""
+
+    def happen(scene: Scene) -> None:
+        begun(scene, stage)
+        scene.wait()
+        mend(scene)
+        scene.resume()
+
+    return happen
+
+
+for stage in ("in upload", "while measuring", "in reply"):
+    word = stage.split()[-1]
+    fault(f"link cut for a moment, {stage}")(cut(word, MOMENT_S))
+    fault(f"link cut for longer than the deadlines, {stage}", SILENT if word == "upload" else BOARD_LOST)(
+        cut(word, LONG_S)
+    )
+    fault(f"link cut until the device is given up, {stage}; then resumed", BOARD_GIVEN_UP)(cut_for_ever(word))
+
+
+@fault("RST in upload", "the connection was lost")
+def _(scene: Scene) -> None:
+    scene.relay.trip = Trip(after_bytes=HALF_AN_UPLOAD_BYTES, fault="reset")
+    scene.begin()
+
+
+@fault("RST while measuring", "the connection was lost")
+def _(scene: Scene) -> None:
+    scene.begin()
+    scene.reach("measuring")
+    scene.relay.reset()
+
+
+@fault("RST in reply", "the connection was lost")
+def _(scene: Scene) -> None:
+    scene.begin()
+    scene.reach("measuring")
+    scene.relay.trip = Trip(after_bytes=RESULT_BYTES, fault="reset", back=True)
+
+
+@fault("upload truncated: the connection closes half way", "the connection was lost")
+def _(scene: Scene) -> None:
+    scene.relay.trip = Trip(after_bytes=HALF_AN_UPLOAD_BYTES, fault="close")
+    scene.begin()
+
+
+@fault("a byte changed on the wire", BOARD_LOST)
+def _(scene: Scene) -> None:
+    scene.relay.trip = Trip(after_bytes=HALF_AN_UPLOAD_BYTES, fault="corrupt")
+    scene.begin()
+
+
+@fault("sshd session killed while measuring", "the connection was lost")
+def _(scene: Scene) -> None:
+    scene.begin()
+    scene.reach("measuring")
+    scene.sshd.cut_connections()
+
+
+@fault("sshd away for a while", BOARD_LOST)
+def _(scene: Scene) -> None:
+    scene.begin()
+    scene.reach("measuring")
+    scene.sshd.stop()
+    time.sleep(LONG_S / 2)
+    scene.sshd.log.unlink()
+    scene.sshd.start()
+
+
+@fault("host key changed while measuring; then trusted, and resumed", "host key")
+def _(scene: Scene) -> None:
+    scene.begin()
+    scene.reach("measuring")
+    scene.sshd.new_host_key()
+    scene.wait()
+    scene.sshd.known_hosts.write_text("")
+    scene.sshd.trust_port(scene.relay.port)
+    scene.resume()
+
+
+@fault("known_hosts changed while measuring; then put back, and resumed", "host key")
+def _(scene: Scene) -> None:
+    scene.begin()
+    scene.reach("measuring")
+    known = scene.sshd.known_hosts.read_text()
+    scene.sshd.known_hosts.write_text("")
+    scene.relay.reset()
+    scene.wait()
+    scene.sshd.known_hosts.write_text(known)
+    scene.resume()
