@@ -22,6 +22,7 @@ from edgeprof.errors import (
     DeviceGivenUp,
     EdgeprofError,
     LinkError,
+    ProtocolError,
     Stopped,
     UnknownHostKey,
 )
@@ -127,9 +128,16 @@ class Spooled:
             return agent.follow(ticket, job, listen)
 
         within_s = job.deadline_s + self.linger_s
+        was_garbled = False
         while True:
             try:
                 return self.patience.persist(opened, hand_over_and_fetch, within_s)
+            except ProtocolError:
+                # The device has the result, whatever was said on the way here: it is asked once more, on a new link.
+                if was_garbled:
+                    raise
+                was_garbled = True
+                opened.disconnect()
             except _BeSilent as silence:
                 opened.disconnect()
                 if self.patience.wait(silence.seconds):

@@ -159,6 +159,8 @@ class DeviceWorker:
             raise
         except EdgeprofError as error:
             is_final = not (may_retry and severity(error) == PASSING)
+            if kind_of(error) == SILENT:
+                self._patience.persist(self._opened, self._end_own_keeper)
             self._persist(self._discard)
             self._finish(number, attempt, "failed" if is_final else PENDING, common.now() - began_s, error=error)
             failure = JobFailed(

@@ -49,7 +49,9 @@ def audit(store_file: Path, device: str, measured: Set[float], left_over: list[s
         n_steady_done=sum(job.device != device and job.state == "done" for job in jobs),
         n_tried_again=sum(max(0, job.attempt - 1) for job in jobs if job.device == device),
         lost=sorted(measured - set(stored)),
-        doubled=sorted({*(run for run in kept if kept.count(run) > 1), *(str(s) for s in stored if stored.count(s) > 1)}),
+        doubled=sorted(
+            {*(run for run in kept if kept.count(run) > 1), *(str(s) for s in stored if stored.count(s) > 1)}
+        ),
         invented=sorted(runs.keys() - set(kept)),
         left_over=left_over,
         said=said,

@@ -29,7 +29,9 @@ for stage, words in (("upload", "in upload"), ("measuring", "while measuring"), 
     fault(f"controller killed (SIGKILL) {words}; then resumed")(kill(stage))
 
 
-@fault("the controller's disk is full; then it has room, and is resumed", "results are still on their devices")
+@fault(
+    "the controller's disk is full; then it has room, and is resumed", "what was measured since is kept on the devices"
+)
 def _(scene: Scene) -> None:
     scene.begin()
     scene.reach("measuring")

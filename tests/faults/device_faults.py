@@ -62,11 +62,12 @@ def _(scene: Scene) -> None:
     scene.board.signal(scene.board.keeper_pids(), signal.SIGSTOP)
 
 
-@fault("worker frozen for longer than its job may take", "the job took longer than")
+@fault("worker frozen for longer than its job may take; then tried again", "the job took longer than")
 def _(scene: Scene) -> None:
     scene.begin()
     scene.reach("measuring")
     scene.board.signal(scene.board.worker_pids(), signal.SIGSTOP)
+    scene.resume("--retry-failed")
 
 
 # --- files ---
@@ -77,12 +78,11 @@ def _(scene: Scene) -> None:
     scene.begin()
     scene.reach("measuring")
     # The device measures on without a host, so that the result lies there for a while.
-    scene.relay.stalled = True
-    scene.reach("spooled")
-    scene.board.excuse()
-    for path in scene.board.outcomes():
-        path.write_bytes(path.read_bytes()[:-100] + bytes(100))
-    scene.relay.stalled = False
+    with scene.sshd_away():
+        scene.reach("spooled")
+        scene.board.excuse()
+        for path in scene.board.outcomes():
+            path.write_bytes(path.read_bytes()[:-100] + bytes(100))
 
 
 @fault("wrong bytes in the model's file on the device", "has changed on the device's disk since it arrived")
@@ -140,9 +140,7 @@ def jump(offset: str) -> Happen:
 
 
 for offset, words in (("+1d", "a day ahead"), ("-1d", "a day back")):
-    fault(f"the device's clock jumps {words} while measuring", stand_in=with_a_clock, why_not=no_faketime)(
-        jump(offset)
-    )
+    fault(f"the device's clock jumps {words} while measuring", stand_in=with_a_clock, why_not=no_faketime)(jump(offset))
 
 
 # --- a device that lies: see liar.py ---

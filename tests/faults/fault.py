@@ -60,9 +60,7 @@ class Catalogue(list[Fault]):
         """Keep the function below as what happens."""
 
         def keep(happen: Happen) -> Happen:
-            self.append(
-                Fault(name=name, happen=happen, says=says, n_done=n_done, stand_in=stand_in, why_not=why_not)
-            )
+            self.append(Fault(name=name, happen=happen, says=says, n_done=n_done, stand_in=stand_in, why_not=why_not))
             return happen
 
         return keep

@@ -114,13 +114,11 @@ def _(scene: Scene) -> None:
 def _(scene: Scene) -> None:
     scene.begin()
     scene.reach("measuring")
-    scene.sshd.stop()
-    time.sleep(LONG_S / 2)
-    scene.sshd.log.unlink()
-    scene.sshd.start()
+    with scene.sshd_away():
+        time.sleep(LONG_S / 2)
 
 
-@fault("host key changed while measuring; then trusted, and resumed", "host key")
+@fault("host key changed while measuring; then trusted, and resumed", "key than the one you trust")
 def _(scene: Scene) -> None:
     scene.begin()
     scene.reach("measuring")
@@ -131,7 +129,7 @@ def _(scene: Scene) -> None:
     scene.resume()
 
 
-@fault("known_hosts changed while measuring; then put back, and resumed", "host key")
+@fault("known_hosts changed while measuring; then put back, and resumed", "is not trusted yet")
 def _(scene: Scene) -> None:
     scene.begin()
     scene.reach("measuring")

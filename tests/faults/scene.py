@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -55,7 +55,7 @@ rounds = 2
 min_runs = 1
 min_s = 0.4
 gate_timeout_s = 0.0
-deadline_s = 20.0
+deadline_s = 12.0
 check_outputs = false
 """
 
@@ -129,6 +129,14 @@ class Scene:
         soft = resource.RLIM_INFINITY if size_bytes is None else size_bytes
         resource.prlimit(self._controllers[-1].pid, resource.RLIMIT_FSIZE, (soft, hard))
 
+    @contextmanager
+    def sshd_away(self) -> Iterator[None]:
+        """All sessions end, and nobody can log in."""
+        self.sshd.stop()
+        yield
+        self.sshd.log.unlink()
+        self.sshd.start()
+
     def finish(self) -> Audit:
         """Wait for the end, give what was told to end the time to, and look at everything."""
         self.wait()
@@ -165,8 +173,6 @@ class Scene:
         )
         (self.folder / "plan.toml").write_text(PLAN)
         write_model(self.folder / "model.onnx")
-
-
 
 
 def write_model(path: Path) -> None:
