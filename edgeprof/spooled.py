@@ -65,6 +65,10 @@ class Patience:
         """The device answered."""
         self._lost_at_s = None
 
+    def doubt(self, why: str) -> None:
+        """The device answered, and it made no sense."""
+        self._on_lost(why)
+
     def persist(self, opened: OpenDevice, action: Callable[[], T], within_s: float | None = None) -> T:
         """Do it, and when the link or the agent is lost do it again on a new link.
 
@@ -132,11 +136,12 @@ class Spooled:
         while True:
             try:
                 return self.patience.persist(opened, hand_over_and_fetch, within_s)
-            except ProtocolError:
+            except ProtocolError as error:
                 # The device has the result, whatever was said on the way here: it is asked once more, on a new link.
                 if was_garbled:
                     raise
                 was_garbled = True
+                self.patience.doubt(f"{error}; it is asked again")
                 opened.disconnect()
             except _BeSilent as silence:
                 opened.disconnect()

@@ -1,38 +1,62 @@
-"""Let every fault happen, print what came of each: python -m tests.faults [WORDS OF NAMES]"""
+"""Let every fault happen, print what came of each, and keep it: python -m tests.faults [WORDS OF NAMES]"""
 
 from __future__ import annotations
 
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.faults import table
 from tests.faults.catalogue import FAULTS
-from tests.faults.fault import Fault
+from tests.faults.fault import AT_ONCE, Fault
+from tests.faults.table import Row
+from tests.integration import sshd
 
 
 def main(words: list[str]) -> int:
-    chosen = [f for f in FAULTS if not words or any(word in f.name for word in words)]
-    with tempfile.TemporaryDirectory(prefix="edgeprof-faults-") as folder, ThreadPoolExecutor(3) as pool:
+    """The exit code: 1 if a fault was not survived."""
+    plays = _on_loopback(words)
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="edgeprof-faults-") as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+        for row in pool.map(lambda k: plays[k](Path(folder) / str(k)), range(len(plays))):
+            print(row.for_terminal(), flush=True)
+            rows.append(row)
+    table.write(rows)
+    n_wrong = sum(bool(row.wrong) for row in rows)
+    print(f"{len(rows) - n_wrong} of {len(rows)} faults were survived; the table is in {table.PAGE.name}")
+    return int(n_wrong > 0)
 
-        def one(number: int, fault: Fault):
-            began = time.monotonic()
-            audit = fault.play(Path(folder) / str(number))
-            wrong = fault.judge(audit)
-            said = f"{'BAD ' if wrong else 'ok  '} {time.monotonic() - began:5.1f} s  {fault.name}\n"
-            if wrong or len(words):
-                said += f"     {wrong} {audit.states} {audit.n_tried_again}\n"
-                said += "\n".join("        | " + l for l in audit.said.splitlines())
-            print(said, flush=True)
 
-        fs = [pool.submit(one, k, f) for k, f in enumerate(chosen)]
-        for f, c in zip(fs, chosen):
-            try:
-                f.result()
-            except Exception as e:
-                print("EXC", c.name, repr(e))
-    return 0
+def _on_loopback(words: list[str]) -> list[Callable[[Path], Row]]:
+    reason = sshd.why_not()
+    if reason:
+        print(f"left out: every fault over sshd: {reason}")
+        return []
+    plays = []
+    for one in FAULTS:
+        if _is_meant(one.name, words):
+            why_not = one.why_not()
+            if why_not:
+                print(f"left out: {one.name}: {why_not}")
+            else:
+                plays.append(_play(one))
+    return plays
+
+
+def _play(one: Fault) -> Callable[[Path], Row]:
+    def play(folder: Path) -> Row:
+        began_s = time.monotonic()
+        found = one.play(folder)
+        return Row.of(one, found, time.monotonic() - began_s)
+
+    return play
+
+
+def _is_meant(name: str, words: list[str]) -> bool:
+    return not words or any(word in name for word in words)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The faults that a campaign must survive on any machine with an sshd; those of emulated devices: tests/lab/faults.py."""
+"""The faults that a campaign must survive on any machine with an sshd, in the order of the page."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ LIAR = Path(__file__).with_name("liar.py")
 # libfaketime, as Debian installs it; the lines of its timestamp file are offsets such as +1d.
 FAKETIME = Path("/usr/lib")
 CLOCK = "clock"
+HALF_A_DAY_S = 12 * 3600.0
 
 
 # --- processes ---
@@ -135,6 +136,8 @@ def jump(offset: str) -> Happen:
         scene.begin()
         scene.reach("measuring")
         (scene.folder / CLOCK).write_text(f"{offset}\n")
+        scene.wait()
+        assert max(scene.board.measured) - min(scene.board.measured) > HALF_A_DAY_S, "the clock did not jump"
 
     return happen
 

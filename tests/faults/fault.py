@@ -10,8 +10,10 @@ from pathlib import Path
 from tests.faults.audit import Audit, judge
 from tests.faults.scene import N_JOBS, Scene
 
-__all__ = ["Catalogue", "Fault"]
+__all__ = ["AT_ONCE", "Catalogue", "Fault"]
 
+# How many may happen at a time, each to a campaign of its own.
+AT_ONCE = 3
 # Given the scene's folder, a program that stands in place of the device's Python.
 StandIn = Callable[[Path], Path]
 Happen = Callable[[Scene], None]

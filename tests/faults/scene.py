@@ -76,7 +76,7 @@ class Scene:
         with ExitStack() as stack:
             self.board = stack.enter_context(Board(self.folder / "sshd", self._python))
             self.sshd, self.relay = self.board.sshd, self.board.relay
-            self.typed.environment |= self.sshd.client_environment()
+            self.typed.environment |= {**self.sshd.client_environment(), "EDGEPROF_STORE": ""}
             self._write_files()
             stack.callback(self._end)
             self._stack = stack.pop_all()

@@ -145,6 +145,24 @@ def test_two_sessions_and_unlock(sshd: Sshd, cache: Path, models_dir: Path) -> N
     assert spooled(cache) == []
 
 
+def test_a_frozen_keeper_is_told_from_a_job_that_takes_long(sshd: Sshd, cache: Path, models_dir: Path) -> None:
+    short = Deadlines(heartbeat_s=0.2, silence_s=2.0)
+    with sshd.link() as link, Agent(link, sys.executable, name="pi5", deadlines=short) as agent:
+        job = long_job(agent, models_dir)
+        agent.submit("one", job)
+        until(lambda: workers(cache), "a worker runs")
+        os.kill(keepers(cache)[0], signal.SIGSTOP)
+
+        with pytest.raises(JobRefused) as caught:
+            agent.follow("one", job)
+
+        assert caught.value.kind == "keeper-silent"
+        assert "devices unlock pi5" in caught.value.advice
+        agent.unlock()
+        until(lambda: not workers(cache), "the worker went with its keeper")
+        agent.discard("one")
+
+
 def test_a_frozen_keeper_loses_the_device_when_its_lease_is_over(sshd: Sshd, cache: Path, models_dir: Path) -> None:
     with agent_of(sshd, wire.Claim("ana@lab", "nightly", "s1", 3.0)) as ana, agent_of(sshd) as bob:
         ana.submit("one", long_job(ana, models_dir))
