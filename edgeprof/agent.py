@@ -332,7 +332,7 @@ class Agent:
 
     def _next_reply(self, until: float) -> Envelope:
         """The next envelope; while there is none, ask every few seconds whether the agent is still there."""
-        process, heard_at = self._running(), time.monotonic()
+        process, heard_at, held_bytes = self._running(), time.monotonic(), 0
         while True:
             now = time.monotonic()
             if now >= until or now - heard_at >= self._deadlines.silence_s:
@@ -342,6 +342,8 @@ class Agent:
             try:
                 line = process.read_line(min(self._deadlines.beat_s, until - now), wire.MAX_REPLY_BYTES)
             except TimeoutError:
+                if process.held_bytes > held_bytes:
+                    heard_at, held_bytes = time.monotonic(), process.held_bytes
                 self._send("ping", wire.Nothing())
                 continue
             except LinkError as error:

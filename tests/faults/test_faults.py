@@ -23,8 +23,8 @@ def playing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     reason = sshd.why_not()
     if reason:
         pytest.skip(reason)
-    asked: list[str] = [
-        item.callspec.params["name"]
+    asked = [
+        str(item.callspec.params["name"])
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.originalname == test_a_campaign_survives.__name__
     ]

@@ -19,6 +19,7 @@ from edgeprof.agent import Agent, new_claim
 from edgeprof.deadlines import Deadlines
 from edgeprof.errors import AgentLost, JobRefused, LinkError, ProtocolError
 from tests.integration.command_line import CommandLine
+from tests.integration.relay import Relay
 from tests.integration.sshd import Sshd, free_port
 from tests.integration.test_agent import long_job, processes, simulated_job, until, workers
 
@@ -143,6 +144,27 @@ def test_two_sessions_and_unlock(sshd: Sshd, cache: Path, models_dir: Path) -> N
             bob.discard(ticket)
 
     assert spooled(cache) == []
+
+
+def test_a_long_result_on_a_slow_link_is_a_sign_of_life(sshd: Sshd, cache: Path) -> None:
+    short = Deadlines(heartbeat_s=0.1, silence_s=1.0)
+    # Many kernels: SSH shows nothing of a packet (32 kB) before all of it has come.
+    job = simulated_job(work=simulated_job().work * 300)
+    with Relay(sshd.port) as relay:
+        sshd.trust_port(relay.port)
+        with (
+            sshd.link(sshd.device(port=relay.port)) as link,
+            Agent(link, sys.executable, name="pi5", deadlines=short) as agent,
+        ):
+            agent.submit("one", job)
+            at_once = agent.follow("one", job)
+            # The whole of it takes three times as long as the agent may be silent.
+            relay.rate_bytes_s = len(json.dumps(dataclasses.asdict(at_once))) / (3 * short.silence_s)
+            slowly = agent.follow("one", job)
+            relay.rate_bytes_s = None
+            agent.discard("one")
+
+    assert slowly == at_once
 
 
 def test_a_frozen_keeper_is_told_from_a_job_that_takes_long(sshd: Sshd, cache: Path, models_dir: Path) -> None:
