@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edgeprof.store import CampaignJob, Store
 
-__all__ = ["Audit", "audit", "judge", "started_at_s"]
+__all__ = ["Audit", "audit", "judge", "started_at_s", "stored_at_s"]
 
 STATES = ("done", "failed", "running", "pending")
 
@@ -41,9 +41,9 @@ def audit(store_file: Path, device: str, measured: Set[float], left_over: list[s
     """Look into the store: `measured` is when the measuring of each result began that `device` ever had."""
     with Store(store_file) as store:
         jobs = [job for campaign in store.campaigns() for job in store.jobs(campaign.id)]
-        runs = {row.id: store.get(row.id) for row in store.list()}
+        runs = {row.id for row in store.list()}
     kept = [job.run_id for job in jobs if job.run_id is not None]
-    stored = [run.profile.started_at_s for run in runs.values() if run.device == device]
+    stored = stored_at_s(store_file, device)
     return Audit(
         states={state: _count(jobs, device, state) for state in STATES},
         n_steady_done=sum(job.device != device and job.state == "done" for job in jobs),
@@ -52,11 +52,17 @@ def audit(store_file: Path, device: str, measured: Set[float], left_over: list[s
         doubled=sorted(
             {*(run for run in kept if kept.count(run) > 1), *(str(s) for s in stored if stored.count(s) > 1)}
         ),
-        invented=sorted(runs.keys() - set(kept)),
+        invented=sorted(runs - set(kept)),
         left_over=left_over,
         said=said,
         hung=hung,
     )
+
+
+def stored_at_s(store_file: Path, device: str) -> list[float]:
+    """When the measuring of each run of a device began, on its clock."""
+    with Store(store_file) as store:
+        return [store.get(row.id).profile.started_at_s for row in store.list() if row.device == device]
 
 
 def judge(found: Audit, *, n_done: int, n_steady_done: int, says: str) -> list[str]:

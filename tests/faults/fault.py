@@ -13,7 +13,7 @@ from tests.faults.scene import N_JOBS, Scene
 __all__ = ["AT_ONCE", "Catalogue", "Fault"]
 
 # How many may happen at a time, each to a campaign of its own.
-AT_ONCE = 3
+AT_ONCE = 4
 # Given the scene's folder, a program that stands in place of the device's Python.
 StandIn = Callable[[Path], Path]
 Happen = Callable[[Scene], None]
@@ -40,7 +40,9 @@ class Fault:
         python = sys.executable if self.stand_in is None else str(self.stand_in(folder))
         with Scene(folder, python) as scene:
             self.happen(scene)
-            return scene.finish()
+            found = scene.finish()
+            assert scene.relay.trip is None, "what was to happen to the link never did"
+            return found
 
     def judge(self, found: Audit) -> list[str]:
         """Everything that is not as it must be; empty where the fault was survived."""

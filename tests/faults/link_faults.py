@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
+from typing import Literal
 
 from tests.faults.fault import Catalogue, Happen
-from tests.faults.scene import LONG_S, MOMENT_S, Scene
+from tests.faults.scene import LONG_S, MOMENT_S, Scene, wait_until
 from tests.integration.relay import Trip
 
 __all__ = ["LINK_FAULTS"]
 
 LINK_FAULTS = Catalogue()
 fault = LINK_FAULTS.fault
-# What comes back while a job runs is less than this; the result is more.
-RESULT_BYTES = 1_000
+# What comes back while a job runs is far less than this; the result, with some ten thousand latencies, is more.
+SOME_OF_A_RESULT_BYTES = 50_000
 HALF_AN_UPLOAD_BYTES = 1_000_000
-BOARD_LOST, BOARD_GIVEN_UP, SILENT = "lost: board:", "given up: board:", "the link was silent for 2 s in the upload"
+NO_ANSWER, SILENT = "no answer from the agent for 2 s", "the link was silent for 2 s in the upload"
+GIVEN_UP = "given up: board: no answer from 127.0.0.1"
 
 
 def begun(scene: Scene, stage: str) -> None:
@@ -31,8 +33,13 @@ def begun(scene: Scene, stage: str) -> None:
     else:
         scene.begin()
         scene.reach("measuring")
-        scene.relay.trip = Trip(after_bytes=RESULT_BYTES, fault="stall", back=True)
-        scene.reach("spooled")
+        scene.relay.trip = in_reply(scene, "stall")
+        wait_until(lambda: scene.relay.stalled, "the result never came by")
+
+
+def in_reply(scene: Scene, happens: Literal["stall", "reset"]) -> Trip:
+    """What happens when some of the result has passed."""
+    return Trip(scene.relay.carried_back_bytes + SOME_OF_A_RESULT_BYTES, happens, back=True)
 
 
 def mend(scene: Scene) -> None:
@@ -65,10 +72,10 @@ def cut_for_ever(stage: str) -> Happen:
 for stage in ("in upload", "while measuring", "in reply"):
     word = stage.split()[-1]
     fault(f"link cut for a moment, {stage}")(cut(word, MOMENT_S))
-    fault(f"link cut for longer than the deadlines, {stage}", SILENT if word == "upload" else BOARD_LOST)(
+    fault(f"link cut for longer than the deadlines, {stage}", SILENT if word == "upload" else NO_ANSWER)(
         cut(word, LONG_S)
     )
-    fault(f"link cut until the device is given up, {stage}; then resumed", BOARD_GIVEN_UP)(cut_for_ever(word))
+    fault(f"link cut until the device is given up, {stage}; then resumed", GIVEN_UP)(cut_for_ever(word))
 
 
 @fault("RST in upload", "the connection was lost")
@@ -88,7 +95,7 @@ def _(scene: Scene) -> None:
 def _(scene: Scene) -> None:
     scene.begin()
     scene.reach("measuring")
-    scene.relay.trip = Trip(after_bytes=RESULT_BYTES, fault="reset", back=True)
+    scene.relay.trip = in_reply(scene, "reset")
 
 
 @fault("upload truncated: the connection closes half way", "the connection was lost")
@@ -97,7 +104,7 @@ def _(scene: Scene) -> None:
     scene.begin()
 
 
-@fault("a byte changed on the wire", BOARD_LOST)
+@fault("a byte changed on the wire", "the connection was lost")
 def _(scene: Scene) -> None:
     scene.relay.trip = Trip(after_bytes=HALF_AN_UPLOAD_BYTES, fault="corrupt")
     scene.begin()
@@ -110,7 +117,7 @@ def _(scene: Scene) -> None:
     scene.sshd.cut_connections()
 
 
-@fault("sshd away for a while", BOARD_LOST)
+@fault("sshd away for a while", "the connection was lost")
 def _(scene: Scene) -> None:
     scene.begin()
     scene.reach("measuring")

@@ -21,7 +21,7 @@ from tests.faults.audit import Audit, audit
 from tests.faults.board import Board
 from tests.integration.command_line import CommandLine
 
-__all__ = ["LONG_S", "MOMENT_S", "N_JOBS", "Scene"]
+__all__ = ["LONG_S", "MOMENT_S", "N_JOBS", "Scene", "wait_until"]
 
 # What a fault lasts that is over "in a moment", and one that is longer than any deadline of the scene.
 MOMENT_S, LONG_S = 0.5, 5.0
@@ -85,6 +85,10 @@ class Scene:
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
 
+    @property
+    def store(self) -> Path:
+        return self.folder / "edgeprof" / "store.sqlite"
+
     # --- the campaign ---
 
     def begin(self, *arguments: str) -> None:
@@ -103,11 +107,7 @@ class Scene:
             "measuring": self.board.worker_pids,
             "spooled": lambda: self.board.measured,
         }
-        until = time.monotonic() + PATIENCE_S
-        while not _there(reached[stage]):
-            if time.monotonic() > until:
-                raise AssertionError(f"the campaign never came to: {stage}")
-            time.sleep(0.01)
+        wait_until(reached[stage], f"the campaign never came to: {stage}")
 
     def wait(self) -> None:
         """For the end of every controller."""
@@ -143,9 +143,8 @@ class Scene:
         until = time.monotonic() + END_S
         while (left := self.board.left_over()) and time.monotonic() < until:
             time.sleep(0.05)
-        store = self.folder / "edgeprof" / "store.sqlite"
         measured = self.board.measured - self.board.excused
-        return audit(store, "board", measured, left, "\n".join(self._said), self._hung)
+        return audit(self.store, "board", measured, left, "\n".join(self._said), self._hung)
 
     def _collect(self, controller: subprocess.Popen[str]) -> None:
         try:
@@ -186,6 +185,14 @@ def write_model(path: Path) -> None:
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)])
     model.ir_version = 8
     onnx.save(model, str(path))
+
+
+def wait_until(condition: Callable[[], Any], otherwise: str) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not _there(condition):
+        if time.monotonic() > until:
+            raise AssertionError(otherwise)
+        time.sleep(0.01)
 
 
 def _there(condition: Callable[[], Any]) -> bool:

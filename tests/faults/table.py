@@ -45,7 +45,7 @@ class Row:
             left_over=", ".join(found.left_over) or "nothing",
             said=f"“{fault.says}”" if fault.says else "nothing: it is not noticed",
             wrong=tuple(fault.judge(found)),
-            happened=f"{found.n_tried_again} measured again, {took_s:.0f} s",
+            happened=f"{found.n_tried_again} further attempts, {took_s:.0f} s",
         )
 
     def for_terminal(self) -> str:
