@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
@@ -18,6 +19,8 @@ from tests.integration.sshd import Sshd
 __all__ = ["Board"]
 
 LOOK_S = 0.005
+# A host that was told of a submitted job follows it after some milliseconds, on a busy machine after some more.
+SETTLED_S = 0.5
 # Files that are locked while somebody works; the kernel unlocks them.
 STAYS = ("lock", "edgeprof.lease")
 
@@ -83,6 +86,10 @@ class Board:
     def worker_pids(self) -> list[int]:
         return self._pids("worker")
 
+    def is_measuring(self) -> bool:
+        """A worker is at it for so long that the host knows and waits for its result."""
+        return any(_age_s(pid) > SETTLED_S for pid in self.worker_pids())
+
     def keeper_pids(self) -> list[int]:
         return self._pids("keep")
 
@@ -135,6 +142,11 @@ class Board:
         for pid in self._pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _age_s(pid: int) -> float:
+    ticks = int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _is_zombie(folder: Path) -> bool:

@@ -53,7 +53,7 @@ retry_delay_s = 0.2
 [defaults]
 rounds = 2
 min_runs = 1
-min_s = 0.4
+min_s = 0.6
 gate_timeout_s = 0.0
 deadline_s = 12.0
 check_outputs = false
@@ -104,7 +104,7 @@ class Scene:
         """Wait until the device is in that stage: upload, measuring, or spooled (measured, and not yet fetched)."""
         reached: dict[str, Callable[[], Any]] = {
             "upload": self.board.uploads,
-            "measuring": self.board.worker_pids,
+            "measuring": self.board.is_measuring,
             "spooled": lambda: self.board.measured,
         }
         wait_until(reached[stage], f"the campaign never came to: {stage}")
