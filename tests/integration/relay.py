@@ -39,8 +39,8 @@ class Relay:
 
     `delay_s` holds every chunk back and `rate_bytes_s` keeps it to that, `stalled` keeps everything until it is False
     again, `refusing` resets whoever connects, `garbage` is all that whoever connects gets to read. `trip` is taken
-    back once it has happened. A target that is not there resets whoever
-    connects, too. `carried_back_bytes` counts what came from the target on all connections.
+    back once it has happened. A target that is not there resets whoever connects, too. `carried_back_bytes` counts
+    what came from the target on all connections.
     """
 
     def __init__(self, target_port: int) -> None:
