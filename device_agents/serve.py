@@ -7,6 +7,7 @@ runtime is an answer and not the end.
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import select
 import signal
@@ -319,4 +320,4 @@ class Followed:
     @property
     def patience_s(self) -> float:
         """How long it may still be silent."""
-        return SILENCE_S if self.asked_at is None else self.asked_at + self._silence_s - time.monotonic()
+        return math.inf if self.asked_at is None else self.asked_at + self._silence_s - time.monotonic()

@@ -48,6 +48,21 @@ class Row:
             happened=f"{found.n_tried_again} further attempts, {took_s:.0f} s",
         )
 
+    @classmethod
+    def of_emulated(cls, name: str, wrong: list[str], took_s: float) -> Self:
+        """A fault of an emulated device, of which is known only what was wrong after it."""
+        measured, nothing, said = ("; ".join(wrong), "?", "?") if wrong else ("all", "0", "the cause")
+        return cls(
+            name=name,
+            measured=measured,
+            lost=nothing,
+            invented=nothing,
+            left_over="?" if wrong else "nothing",
+            said=said,
+            wrong=tuple(wrong),
+            happened=f"{took_s:.0f} s",
+        )
+
     def for_terminal(self) -> str:
         line = (
             f"{'NOT SURVIVED' if self.wrong else 'survived'}  {self.name}: {self.happened}; {self.measured} measured, "
