@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 MODELS := .cache/models
 N ?= 8
 
-.PHONY: help setup torch demo check test arm64 lab bench clean
+.PHONY: help setup torch demo check test arm64 lab faults bench clean
 
 help:           ## show this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -32,6 +32,7 @@ check: setup    ## format, lint, types, import rules, the agent's Python floor
 test: setup     ## the whole test suite
 	sh tools/sshd.sh
 	sh tools/postgres.sh
+	sh tools/faketime.sh
 	sh tools/lab.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
@@ -42,6 +43,11 @@ arm64: setup    ## profile a real model per runtime, operator by operator, on an
 lab: setup      ## a campaign on N=8 emulated arm64 devices, two of which fail on purpose; resumed and counted (root)
 	sh tools/lab.sh
 	$(BIN)/python -m tests.lab fleet $(N)
+
+faults: setup   ## let everything that must be survived happen to a campaign; writes the table of docs/reliability.md
+	sh tools/sshd.sh
+	sh tools/faketime.sh
+	$(BIN)/python -m tests.faults
 
 bench: setup    ## every benchmark; the last line of each is one JSON object
 	@for f in benchmarks/[a-z]*.py; do echo "== $$f"; $(BIN)/python $$f; done

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from typing import Iterator, List, Sequence, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple
 
 from device_agents.wire import FileRef, InputFile, ModelRef
 
@@ -131,16 +131,16 @@ def sha256(path: str) -> str:
 
 
 @contextlib.contextmanager
-def staged(model: ModelRef) -> Iterator[str]:
-    """The path of a model whose files lie side by side under the names they use for each other.
+def staged(model: ModelRef) -> Iterator[Tuple[str, ...]]:
+    """Where the files of a model lie side by side under the names they use for each other; the first is the model.
 
     Raises:
         FileError: a file is not in the cache, or its name points outside the model's folder.
     """
     if not model.files:
         raise FileError("bad-request", f"the job names no file of {model.name}")
-    with _side_by_side(model.files) as base:
-        yield os.path.normpath(os.path.join(base, model.files[0].name))
+    with _side_by_side(model.files) as paths:
+        yield paths
 
 
 @contextlib.contextmanager
@@ -150,18 +150,18 @@ def staged_inputs(inputs: Sequence[InputFile]) -> Iterator[Tuple[str, ...]]:
     Raises:
         FileError: a file is not in the cache, or its name points outside the folder.
     """
-    with _side_by_side([item.file for item in inputs]) as base:
-        yield tuple(os.path.normpath(os.path.join(base, item.file.name)) for item in inputs)
+    with _side_by_side([item.file for item in inputs]) as paths:
+        yield paths
 
 
 @contextlib.contextmanager
-def _side_by_side(files: Sequence[FileRef]) -> Iterator[str]:
-    """A folder with these files under their names; removed afterwards."""
+def _side_by_side(files: Sequence[FileRef]) -> Iterator[Tuple[str, ...]]:
+    """The paths of these files under their names in a folder that is removed afterwards."""
     models = folder("models")
     base = scratch_folder()
+    targets = [os.path.normpath(os.path.join(base, file.name)) for file in files]
     try:
-        for file in files:
-            target = os.path.normpath(os.path.join(base, file.name))
+        for file, target in zip(files, targets):
             if not target.startswith(base + os.sep) or not _is_digest(file.sha256):
                 raise FileError("bad-request", f"{file.name!r} points outside the model's folder")
             source = os.path.join(models, file.sha256)
@@ -170,11 +170,25 @@ def _side_by_side(files: Sequence[FileRef]) -> Iterator[str]:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             _link(source, target)
             os.utime(source)
-        yield base
+        yield tuple(targets)
     except OSError as error:
         raise FileError("no-write", f"{base}: {error.strerror}") from error
     finally:
         shutil.rmtree(base, ignore_errors=True)
+
+
+def damaged(staged: Sequence[Tuple[str, str]]) -> Optional[str]:
+    """The first of these (path, SHA-256) whose content is another one by now; the host must send it again.
+
+    A card that loses bits keeps the size of a file, and a runtime computes with any bytes. Asked after a job and not
+    before, so that reading and hashing neither warm the device nor count as memory of the runtime.
+    """
+    for path, digest in staged:
+        if sha256(path) != digest:
+            with contextlib.suppress(OSError):
+                os.remove(os.path.join(folder("models"), digest))
+            return os.path.basename(path)
+    return None
 
 
 def _link(source: str, target: str) -> None:

@@ -179,13 +179,13 @@ class Messenger:
         except (BrokenPipeError, ConnectionResetError):
             return None  # it was just leaving
         except OSError as error:
-            raise _silent() from error
+            raise silent() from error
         finally:
             connection.close()
         if answer is None and connection.is_at_end:
             return None
         if answer is None:
-            raise _silent()
+            raise silent()
         return answer["reply"], answer["body"]
 
     def _start_keeper(self, order: Dict[str, Any]) -> Answer:
@@ -222,8 +222,9 @@ def _spoken_to() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _silent() from error
+        raise silent() from error
 
 
-def _silent() -> files.FileError:
+def silent() -> files.FileError:
+    """What to say about a keeper that lives and does not answer."""
     return files.FileError("keeper-silent", "the keeper on the device does not answer: it may be frozen")

@@ -7,6 +7,7 @@ runtime is an answer and not the end.
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import select
 import signal
@@ -20,7 +21,7 @@ from device_agents.decoding import WireError
 from device_agents.keeper_socket import Connection
 from device_agents.lease import HeldLease, LeaseError, acquire, boot_id, holder, lease_path, unlock
 from device_agents.machine import Machine, python_version
-from device_agents.messenger import Messenger
+from device_agents.messenger import Messenger, silent
 from device_agents.runtimes.available import installed
 from device_agents.spool import wanted_files
 from device_agents.streams import LineBuffer, claim_stdout
@@ -104,6 +105,8 @@ class Agent:
             for ticket, followed in list(self._followed.items()):
                 if followed.connection.descriptor in ready:
                     self._pass_on(ticket, followed)
+                elif followed.patience_s <= 0:
+                    self._give_up(ticket, followed)
 
     def _wait(self) -> List[int]:
         watched = [0, *(followed.connection.descriptor for followed in self._followed.values())]
@@ -113,6 +116,7 @@ class Agent:
             patience_s = min(patience_s, self._task.deadline - time.monotonic())
         if self._lease is not None:
             patience_s = min(patience_s, self._lease.expires_in_s)
+        patience_s = min([patience_s, *(followed.patience_s for followed in self._followed.values())])
         return select.select(watched, [], [], max(0.0, patience_s))[0]
 
     def hello(self) -> Hello:
@@ -175,6 +179,8 @@ class Agent:
             self._send(request.id, "conditions", dataclasses.asdict(conditions.read(Machine())))
         elif request.request == "ping":
             self._send(request.id, "pong", dataclasses.asdict(Nothing()))
+            for ticket, followed in self._followed.items():
+                followed.ask(ticket)
         else:
             self._dispatch_shared(request)
 
@@ -182,7 +188,7 @@ class Agent:
         """What concerns the device's lease and its spool."""
         body = request.body
         if isinstance(body, Follow):
-            self._follow(request.id, body.ticket)
+            self._follow(request.id, body)
         elif isinstance(body, Submit):
             self._send(request.id, *Messenger(self._slot).submit(body))
         elif isinstance(body, Discard):
@@ -244,33 +250,43 @@ class Agent:
 
     # --- tickets that a keeper works on ---
 
-    def _follow(self, request_id: int, ticket: str) -> None:
-        earlier = self._followed.pop(ticket, None)
-        if earlier is not None:
-            earlier.connection.close()
+    def _follow(self, request_id: int, follow: Follow) -> None:
+        ticket = follow.ticket
+        self._unfollow(ticket)
         connection = Messenger(self._slot).follow(ticket)
         if connection is None:
             self._send_ending(request_id, ticket)
         else:
-            self._followed[ticket] = Followed(request_id, connection)
+            self._followed[ticket] = Followed(request_id, connection, follow.silence_s)
 
     def _pass_on(self, ticket: str, followed: "Followed") -> None:
         try:
             replies = followed.connection.read()
         except (OSError, ValueError, WireError):
             replies = [{"reply": "look"}]
+        followed.asked_at = None
         for reply in replies:
             if reply["reply"] == "progress":
                 self._send(followed.request_id, "progress", reply["body"])
             elif reply["reply"] == "outcome":  # the disk was too full for it
                 self._unfollow(ticket)
                 self._send(followed.request_id, reply["body"]["reply"], reply["body"]["body"])
+                return
             elif reply["reply"] != "wait":
-                self._unfollow(ticket)
-                self._send_ending(followed.request_id, ticket)
-        if ticket in self._followed and followed.connection.is_at_end:
-            self._unfollow(ticket)
-            self._send_ending(followed.request_id, ticket)
+                self._end_following(ticket, followed)
+                return
+        if followed.connection.is_at_end:
+            self._end_following(ticket, followed)
+
+    def _end_following(self, ticket: str, followed: "Followed") -> None:
+        self._unfollow(ticket)
+        self._send_ending(followed.request_id, ticket)
+
+    def _give_up(self, ticket: str, followed: "Followed") -> None:
+        """The kernel keeps a frozen keeper's connections open for ever."""
+        self._unfollow(ticket)
+        error = silent()
+        self._refuse(followed.request_id, Refused(error.kind, str(error)))
 
     def _unfollow(self, ticket: str) -> None:
         followed = self._followed.pop(ticket, None)
@@ -291,6 +307,20 @@ class Agent:
 class Followed:
     """A ticket that the host follows: the request to answer, and the keeper that tells."""
 
-    def __init__(self, request_id: int, connection: Connection) -> None:
+    def __init__(self, request_id: int, connection: Connection, silence_s: float) -> None:
         self.request_id = request_id
         self.connection = connection
+        self.asked_at: Optional[float] = time.monotonic()
+        self._silence_s = silence_s
+
+    def ask(self, ticket: str) -> None:
+        """Have the keeper say something, if only that nothing has changed."""
+        if self.asked_at is None:
+            self.asked_at = time.monotonic()
+            with contextlib.suppress(OSError):  # it has left: reading tells
+                self.connection.send("follow", {"ticket": ticket})
+
+    @property
+    def patience_s(self) -> float:
+        """How long it may still be silent."""
+        return math.inf if self.asked_at is None else self.asked_at + self._silence_s - time.monotonic()

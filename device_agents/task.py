@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from typing import IO, Any, Callable, Dict, Optional, Sequence, Tuple
 
 from device_agents import files
@@ -22,6 +23,15 @@ STDERR_TAIL_BYTES = 8192
 # The name of the last reply and its body: profile, outputs or refused.
 Outcome = Tuple[str, Dict[str, Any]]
 OnProgress = Callable[[Dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class StagedFiles:
+    """The files of a job under the names that the model uses; `digests` are (path, SHA-256) of all of them."""
+
+    model: Tuple[str, ...]
+    inputs: Tuple[str, ...]
+    digests: Tuple[Tuple[str, str], ...]
 
 
 class Task:
@@ -42,8 +52,7 @@ class Task:
         self._started_at_s = time.time()
         self._stack = contextlib.ExitStack()
         self._pass_stack = contextlib.ExitStack()
-        self._model_path: Optional[str] = None
-        self._input_paths: Tuple[str, ...] = ()
+        self._staged: Optional[StagedFiles] = None
         self._bodies: Dict[str, Dict[str, Any]] = {}
         self._stages_s: Dict[str, float] = {}
         self._python = ""
@@ -103,9 +112,8 @@ class Task:
         """Start the worker of one pass, in a process group of its own."""
         self._result = None
         self._pass_began = time.monotonic()
-        if self._model_path is None:
-            self._model_path = self._stage_model()
-            self._input_paths = self._stack.enter_context(files.staged_inputs(self.job.inputs))
+        if self._staged is None:
+            self._staged = self._stage()
         # Whatever the runtime writes to its temporary folder goes with it, however the worker ends.
         scratch = files.scratch_folder()
         self._pass_stack.callback(shutil.rmtree, scratch, ignore_errors=True)
@@ -129,8 +137,9 @@ class Task:
         order = {
             "job": dataclasses.asdict(self.job),
             "pass": self._pass,
-            "model_path": self._model_path,
-            "input_paths": self._input_paths,
+            "model_path": self._staged.model[0],
+            "input_paths": self._staged.inputs,
+            "digests": self._staged.digests,
             "parent": os.getpid(),
             "lease_descriptor": self._lease_descriptor,
         }
@@ -138,9 +147,15 @@ class Task:
             orders.write(json.dumps(order).encode() + b"\n")
             orders.flush()
 
-    def _stage_model(self) -> str:
+    def _stage(self) -> "StagedFiles":
         """A simulated job has no files here: its work is in the job."""
-        return "" if self.job.runtime == "simulated" else self._stack.enter_context(files.staged(self.job.model))
+        if self.job.runtime == "simulated":
+            return StagedFiles(("",), (), ())
+        model = self._stack.enter_context(files.staged(self.job.model))
+        inputs = self._stack.enter_context(files.staged_inputs(self.job.inputs))
+        wanted = [*self.job.model.files, *(item.file for item in self.job.inputs)]
+        digests = tuple((path, file.sha256) for path, file in zip((*model, *inputs), wanted))
+        return StagedFiles(model, inputs, digests)
 
     def _end_pass(self) -> Optional[Outcome]:
         refusal = self._collect()
@@ -160,7 +175,9 @@ class Task:
         self._pass_stack.close()
         self._stages_s[f"{self._pass} pass"] = time.monotonic() - self._pass_began
         if self._result is None:
-            return _crash(code, tail)
+            # What crashed before its worker could look may have crashed of that.
+            name = files.damaged(self._staged.digests) if self._staged is not None else None
+            return _crash(code, tail) if name is None else corrupt_model(name)
         if self._result["reply"] == "refused":
             body = self._result["body"]
             return Refused(body["kind"], body["message"], body["advice"], body["detail"] or tail)
@@ -198,6 +215,14 @@ class Task:
             "operators_missing": self._operators_missing if self.job.operators else "not asked for (--operators)",
             "stages_s": self._stages_s,
         }
+
+
+def corrupt_model(name: str) -> Refused:
+    """A file of the job is not what was sent: whatever came of it does not count."""
+    message = f"{name} has changed on the device's disk since it arrived: the result does not count"
+    return Refused(
+        "corrupt-model", message, "it is sent anew with the next try; if that happens again, change the disk"
+    )
 
 
 def own_program() -> Tuple[str, str]:

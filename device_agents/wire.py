@@ -224,9 +224,13 @@ class Submit:
 
 @dataclass(frozen=True)
 class Follow:
-    """Request `follow`: the progress of a ticket, then its result, which stays until it is discarded."""
+    """Request `follow`: the progress of a ticket, then its result, which stays until it is discarded.
+
+    A keeper that does not answer for `silence_s` is taken for frozen.
+    """
 
     ticket: str
+    silence_s: float = 30.0
 
 
 @dataclass(frozen=True)

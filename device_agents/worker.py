@@ -12,14 +12,15 @@ import signal
 import sys
 import threading
 import traceback
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Union
 
-from device_agents import measure
+from device_agents import files, measure
 from device_agents.decoding import build
 from device_agents.machine import python_version
 from device_agents.operator_pass import operator_pass
 from device_agents.runtimes import RuntimeRefusal, machine_for
 from device_agents.streams import claim_stdout
+from device_agents.task import corrupt_model
 from device_agents.wire import LATENCY, OPERATORS, OUTPUTS, Job, Progress, Refused
 
 # linux/prctl.h
@@ -43,23 +44,34 @@ def main() -> int:
     def report(progress: Progress) -> None:
         send("progress", dataclasses.asdict(progress))
 
-    try:
-        job = build(Job, order["job"], "$")
-        arguments = job, order["model_path"], order["input_paths"], machine_for(job), report
-        send("pass", *PASSES[order["pass"]](*arguments))
-    except RuntimeRefusal as refusal:
-        send("refused", dataclasses.asdict(Refused(refusal.kind, str(refusal), refusal.advice, refusal.detail)))
-    except MemoryError:
-        send("refused", dataclasses.asdict(Refused("out-of-memory", "the device has too little memory for this model")))
-    except OSError as error:
-        send("refused", dataclasses.asdict(Refused("device-error", f"{error}", "see `edgeprof devices doctor`")))
-    except Exception as error:
-        detail = traceback.format_exc()[-4000:]
-        message = f"{type(error).__name__}: {error}"
-        send("refused", dataclasses.asdict(Refused("internal", message, "this is a defect: please report it", detail)))
+    outcome = _outcome(order, report)
+    damaged = files.damaged(order["digests"])
+    if damaged is not None:
+        outcome = corrupt_model(damaged)
+    if isinstance(outcome, Refused):
+        send("refused", dataclasses.asdict(outcome))
+    else:
+        send("pass", *outcome)
     # Everything is said and released; taking a runtime down library by library costs time, and some crash in it.
     sys.stderr.flush()
     os._exit(0)
+
+
+def _outcome(order: Dict[str, Any], report: Callable[[Progress], None]) -> Union[Refused, measure.PassResult]:
+    """Do the pass; what it found, or why it found nothing."""
+    try:
+        job = build(Job, order["job"], "$")
+        arguments = job, order["model_path"], order["input_paths"], machine_for(job), report
+        return PASSES[order["pass"]](*arguments)
+    except RuntimeRefusal as refusal:
+        return Refused(refusal.kind, str(refusal), refusal.advice, refusal.detail)
+    except MemoryError:
+        return Refused("out-of-memory", "the device has too little memory for this model")
+    except OSError as error:
+        return Refused("device-error", f"{error}", "see `edgeprof devices doctor`")
+    except Exception as error:
+        detail = traceback.format_exc()[-4000:]
+        return Refused("internal", f"{type(error).__name__}: {error}", "this is a defect: please report it", detail)
 
 
 def _leave_with_parent(parent: int) -> None:

@@ -219,13 +219,15 @@ class Agent:
         Without `within_s` as long as the job may take; a queue before it needs more.
 
         Raises:
-            JobRefused: how the job failed; or "interrupted", "no-such-ticket", "corrupt-result".
+            JobRefused: how the job failed; or "interrupted", "no-such-ticket", "corrupt-result", "keeper-silent".
             ProtocolError: it is the result of another job.
             AgentLost: no sign of life, or no result within `within_s`.
         """
         if within_s is None and job is not None:
             within_s = job.deadline_s + self._deadlines.answer_s
-        profile: wire.Profile = self._ask("follow", wire.Follow(ticket), "profile", within_s, on_progress)
+        profile: wire.Profile = self._ask(
+            "follow", wire.Follow(ticket, self._deadlines.silence_s), "profile", within_s, on_progress
+        )
         return profile if job is None else self._of_job(profile, job)
 
     def tickets(self) -> wire.Tickets:
@@ -330,7 +332,7 @@ class Agent:
 
     def _next_reply(self, until: float) -> Envelope:
         """The next envelope; while there is none, ask every few seconds whether the agent is still there."""
-        process, heard_at = self._running(), time.monotonic()
+        process, heard_at, held_bytes = self._running(), time.monotonic(), 0
         while True:
             now = time.monotonic()
             if now >= until or now - heard_at >= self._deadlines.silence_s:
@@ -340,6 +342,8 @@ class Agent:
             try:
                 line = process.read_line(min(self._deadlines.beat_s, until - now), wire.MAX_REPLY_BYTES)
             except TimeoutError:
+                if process.held_bytes > held_bytes:
+                    heard_at, held_bytes = time.monotonic(), process.held_bytes
                 self._send("ping", wire.Nothing())
                 continue
             except LinkError as error:

@@ -22,6 +22,7 @@ from edgeprof.errors import (
     DeviceGivenUp,
     EdgeprofError,
     LinkError,
+    ProtocolError,
     Stopped,
     UnknownHostKey,
 )
@@ -63,6 +64,10 @@ class Patience:
     def heard(self) -> None:
         """The device answered."""
         self._lost_at_s = None
+
+    def doubt(self, why: str) -> None:
+        """The device answered, and it made no sense."""
+        self._on_lost(why)
 
     def persist(self, opened: OpenDevice, action: Callable[[], T], within_s: float | None = None) -> T:
         """Do it, and when the link or the agent is lost do it again on a new link.
@@ -127,9 +132,17 @@ class Spooled:
             return agent.follow(ticket, job, listen)
 
         within_s = job.deadline_s + self.linger_s
+        was_garbled = False
         while True:
             try:
                 return self.patience.persist(opened, hand_over_and_fetch, within_s)
+            except ProtocolError as error:
+                # The device has the result, whatever was said on the way here: it is asked once more, on a new link.
+                if was_garbled:
+                    raise
+                was_garbled = True
+                self.patience.doubt(f"{error}; it is asked again")
+                opened.disconnect()
             except _BeSilent as silence:
                 opened.disconnect()
                 if self.patience.wait(silence.seconds):

@@ -25,6 +25,7 @@ KNOWN_SKIPS = (
     r"no emulated arm64 device: no namespaces of our own: ",
     r"no emulated arm64 device: Debian's packages cannot be had",
     r"no PostgreSQL on this machine",
+    r"no libfaketime on this machine",
     r"no fleet of emulated devices: control groups (without|of) ",
     r"no fleet of emulated devices: no /dev/net/tun",
     r"no fleet of emulated devices: no namespaces: ",

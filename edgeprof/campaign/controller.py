@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -112,8 +113,10 @@ class Controller:
         self._store.take_campaign(self._campaign.id, self._token, place, now_s=time.time())
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self._store.leave_campaign(self._campaign.id, self._token)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        # A store that failed already has said why: that it also fails here would hide it.
+        with contextlib.suppress(*((StoreError,) if isinstance(error, StoreError) else ())):
+            self._store.leave_campaign(self._campaign.id, self._token)
 
     def stop(self) -> None:
         """Have every worker end at its next wait; jobs that devices have already they do to the end."""
@@ -154,7 +157,15 @@ class Controller:
                 wait=self._stop.wait,
             )
             workers = [DeviceWorker(device, left[device.name], common) for device in devices if left[device.name]]
-            return self._run(workers, tell, detach=detach) if workers else Ending()
+            try:
+                return self._run(workers, tell, detach=detach) if workers else Ending()
+            except Fenced:
+                raise
+            except StoreError as error:
+                raise StoreError(
+                    f"{error}; what was measured since is kept on the devices",
+                    f"{error.advice}; then collect it: edgeprof campaign resume {self._campaign.id}",
+                ) from error
 
     def _run(self, workers: Sequence[DeviceWorker], tell: Tell, *, detach: bool) -> Ending:
         ending = Ending()

@@ -15,20 +15,22 @@ from edgeprof.errors import (
     UnknownHostKey,
 )
 
-__all__ = ["DEVICE", "LASTING", "LEASED", "PASSING", "kind_of", "severity"]
+__all__ = ["DEVICE", "LASTING", "LEASED", "PASSING", "SILENT", "kind_of", "severity"]
 
 # It may go well next time; it will not; this device can do nothing at all.
 PASSING, LASTING, DEVICE = "passing", "lasting", "device"
+LEASED, SILENT = "leased", "keeper-silent"
 # Kinds of refusals (docs/protocol.md) that say nothing about the job.
 PASSING_KINDS = frozenset(
     {
         "busy",
+        "corrupt-model",
         "corrupt-order",
         "corrupt-result",
         "corrupt-upload",
         "device-error",
         "interrupted",
-        "keeper-silent",
+        SILENT,
         "killed",
         "lease-expired",
         "lease-lost",
@@ -39,7 +41,6 @@ PASSING_KINDS = frozenset(
         "unlocked",
     }
 )
-LEASED = "leased"
 BY_DEVICE = (UnknownHostKey, ChangedHostKey, AuthenticationFailed, NoPython)
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from device_agents import wire
 from edgeprof.campaign.events import DeviceState, JobBegun, JobDone, JobFailed, JobProgress, Tell
-from edgeprof.campaign.failures import DEVICE, LEASED, PASSING, kind_of, severity
+from edgeprof.campaign.failures import DEVICE, LEASED, PASSING, SILENT, kind_of, severity
 from edgeprof.campaign.outline import Outline, PlannedJob, with_noise_of_its_own
 from edgeprof.errors import CampaignError, DeviceGivenUp, EdgeprofError, JobRefused, Stopped, StoreError
 from edgeprof.fleet import Device
@@ -77,13 +77,13 @@ class DeviceWorker:
         began_s = self._assignment.now()
         with self._leaving():
             self._state("connecting")
-            self._patience.persist(self._opened, self._remove_remains)
+            self._persist(self._remove_remains)
             for k, job in enumerate(self._jobs):
                 self._check_budget(began_s)
                 if k:
                     self._rest()
                 self._do(job)
-            self._patience.persist(self._opened, self._leave)
+            self._persist(self._leave)
             self._state("finished")
 
     @contextmanager
@@ -106,7 +106,7 @@ class DeviceWorker:
         """
         with self._leaving():
             self._state("connecting")
-            self._patience.persist(self._opened, self._remove_remains)
+            self._persist(self._remove_remains)
             for job in self._jobs:
                 self._when_free(lambda job=job: self._hand_over(job))  # type: ignore[misc]
             self._state("left to itself")
@@ -159,7 +159,9 @@ class DeviceWorker:
             raise
         except EdgeprofError as error:
             is_final = not (may_retry and severity(error) == PASSING)
-            self._patience.persist(self._opened, self._discard)
+            if kind_of(error) == SILENT:
+                self._patience.persist(self._opened, self._end_own_keeper)
+            self._persist(self._discard)
             self._finish(number, attempt, "failed" if is_final else PENDING, common.now() - began_s, error=error)
             failure = JobFailed(
                 device=name,
@@ -178,7 +180,7 @@ class DeviceWorker:
         took_s = common.now() - began_s
         self._finish(number, attempt, DONE, took_s, run=run)
         # Only now that it is kept here may the device forget it.
-        self._patience.persist(self._opened, self._discard)
+        self._persist(self._discard)
         self._took_s.append(took_s)
         common.tell(JobDone(device=name, number=number, title=title, run=run, took_s=took_s))
         return None
@@ -283,6 +285,23 @@ class DeviceWorker:
             is_ours = ticket.ticket.startswith(f"{self._assignment.campaign_id}.")
             if is_ours and ticket.ticket.rpartition(".")[0] not in wanted:
                 agent.discard(ticket.ticket)
+
+    def _persist(self, action: Callable[[], None]) -> None:
+        """Do it whatever becomes of the link, and though our own keeper be frozen: that one is killed."""
+        try:
+            self._patience.persist(self._opened, action)
+        except JobRefused as refusal:
+            if refusal.kind != SILENT:
+                raise
+            self._patience.persist(self._opened, self._end_own_keeper)
+            self._patience.persist(self._opened, action)
+
+    def _end_own_keeper(self) -> None:
+        claim, agent = self._assignment.claim, self._opened.any_agent()
+        lease = agent.lease()
+        if lease is not None and (lease.owner, lease.purpose) == (claim.owner, claim.purpose):
+            self._state("unlocked", "its keeper does not answer and is killed; what it measured is measured again")
+            agent.unlock()
 
     def _leave(self) -> None:
         self._remove_remains()

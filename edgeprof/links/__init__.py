@@ -35,6 +35,10 @@ class Process(Protocol):
             LinkError: the line is longer than `max_bytes`, or the link broke.
         """
 
+    @property
+    def held_bytes(self) -> int:
+        """How much of a line has come that is not whole yet: a long one on a slow link is a sign of life."""
+
     def stderr_tail(self) -> str:
         """The last few kilobytes of its standard error, as far as they came."""
 

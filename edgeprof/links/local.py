@@ -78,6 +78,10 @@ class LocalProcess:
                 deadline.check(f"local: waiting for a line from {self._name}")
         return line
 
+    @property
+    def held_bytes(self) -> int:
+        return self._lines.held_bytes
+
     def stderr_tail(self) -> str:
         if not self._closed:
             self._drain_stderr()

@@ -66,6 +66,10 @@ class SshProcess:
                 self._ready.poll(1000 * min(POLL_S, deadline.left_s()))
         return line
 
+    @property
+    def held_bytes(self) -> int:
+        return self._lines.held_bytes
+
     def stderr_tail(self) -> str:
         self._drain_stderr()
         return self._tail.text()

@@ -37,6 +37,11 @@ class LineBuffer:
     def feed(self, data: bytes) -> None:
         self._data += data
 
+    @property
+    def held_bytes(self) -> int:
+        """What came and was not taken yet."""
+        return len(self._data)
+
     def line(self, max_bytes: int) -> bytes | None:
         """The next whole line with its newline, or None if there is none yet.
 

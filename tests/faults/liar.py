@@ -3,7 +3,7 @@
     liar.py KIND MARK ARGUMENTS...      the real program is this Python with ARGUMENTS; MARK is a file made when it lied
 
 KIND: garbage (bytes that are no JSON in place of the result), endless (a line that never ends), protocol (another
-protocol number, always), other-job (the result of another job), truncated (half of the result, then silence).
+protocol number, until MARK is there), other-job (the result of another job), half (half of the result, then silence).
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ def main() -> int:
     assert agent.stdout is not None
     threading.Thread(target=carry_input, args=(agent,), daemon=True).start()
     for line in agent.stdout:
+        is_lie = kind != "protocol" and b'"reply":"profile"' in line and not mark.exists()
         say(lie(kind, mark, line))
+        if is_lie and kind == "half":
+            break
+    for _ in agent.stdout:  # it goes on, and nobody hears it
+        pass
     return agent.wait()
 
 
@@ -46,9 +51,9 @@ def carry_input(agent: subprocess.Popen[bytes]) -> None:
 
 
 def lie(kind: str, mark: Path, line: bytes) -> bytes:
-    if kind == "protocol":
+    if kind == "protocol" and not mark.exists():
         return re.sub(rb'"protocol":\d+', b'"protocol":999', line)
-    if b'"reply":"profile"' not in line or mark.exists():
+    if kind == "protocol" or b'"reply":"profile"' not in line or mark.exists():
         return line
     mark.touch()
     if kind == "garbage":

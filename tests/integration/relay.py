@@ -39,7 +39,8 @@ class Relay:
 
     `delay_s` holds every chunk back and `rate_bytes_s` keeps it to that, `stalled` keeps everything until it is False
     again, `refusing` resets whoever connects, `garbage` is all that whoever connects gets to read. `trip` is taken
-    back once it has happened. A target that is not there resets whoever connects, too.
+    back once it has happened. A target that is not there resets whoever connects, too. `carried_back_bytes` counts
+    what came from the target on all connections.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -49,6 +50,7 @@ class Relay:
         self.refusing = False
         self.garbage: bytes | None = None
         self.trip: Trip | None = None
+        self.carried_back_bytes = 0
         self._target_port = target_port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -112,8 +114,14 @@ class Relay:
         self._run(self._carry, client, target)
 
     def _carry(self, client: socket.socket, target: socket.socket) -> None:
+        try:
+            self._carry_until_the_end(client, target)
+        except (OSError, ValueError):
+            _reset(client, target)  # one end went in the middle of it: the other must learn of that
+
+    def _carry_until_the_end(self, client: socket.socket, target: socket.socket) -> None:
         carried_bytes = {client: 0, target: 0}
-        with contextlib.suppress(OSError, ValueError), selectors.DefaultSelector() as selector:
+        with selectors.DefaultSelector() as selector:
             selector.register(client, selectors.EVENT_READ, target)
             selector.register(target, selectors.EVENT_READ, client)
             while not self._closing.is_set():
@@ -137,6 +145,7 @@ class Relay:
                     self._closing.wait(self.delay_s + (len(data) / self.rate_bytes_s if self.rate_bytes_s else 0.0))
                     sink.sendall(data)
                     carried_bytes[source] += len(data)
+                    self.carried_back_bytes += len(data) if source is target else 0
 
     def _trip_of(self, back: bool) -> Trip | None:
         return self.trip if self.trip is not None and self.trip.back == back else None

@@ -268,6 +268,26 @@ def test_native_noise_on_standard_output_does_not_reach_the_protocol(
         assert agent.profile(simulated_job()).origin == wire.SIMULATED
 
 
+def test_a_model_that_changed_on_the_device_s_disk_gives_no_number_and_is_sent_anew(
+    agent: Agent, cache: Path, models_dir: Path
+) -> None:
+    quick = wire.Schedule(rounds=1, min_runs=1, min_s=0.0, max_s=0.1)
+    job = dataclasses.replace(long_job(agent, models_dir), schedule=quick)
+    (file,) = job.model.files
+    path = cache / "models" / file.sha256
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+    with pytest.raises(JobRefused) as caught:
+        agent.profile(job)
+
+    assert caught.value.kind == "corrupt-model"
+    assert agent.missing([file]).missing == (file.sha256,)
+    long_job(agent, models_dir)
+    assert agent.profile(job).job == job
+
+
 def test_a_corrupt_upload_is_refused_and_removed(agent: Agent) -> None:
     ref = wire.FileRef("model.onnx", "a" * 64, 4)
     wanted = agent.missing([ref])

@@ -19,6 +19,7 @@ from edgeprof.agent import Agent, new_claim
 from edgeprof.deadlines import Deadlines
 from edgeprof.errors import AgentLost, JobRefused, LinkError, ProtocolError
 from tests.integration.command_line import CommandLine
+from tests.integration.relay import Relay
 from tests.integration.sshd import Sshd, free_port
 from tests.integration.test_agent import long_job, processes, simulated_job, until, workers
 
@@ -143,6 +144,45 @@ def test_two_sessions_and_unlock(sshd: Sshd, cache: Path, models_dir: Path) -> N
             bob.discard(ticket)
 
     assert spooled(cache) == []
+
+
+def test_a_long_result_on_a_slow_link_is_a_sign_of_life(sshd: Sshd, cache: Path) -> None:
+    short = Deadlines(heartbeat_s=0.1, silence_s=3.0)
+    # Many kernels: SSH shows nothing of a packet (32 kB) before all of it has come.
+    job = simulated_job(work=simulated_job().work * 300)
+    with Relay(sshd.port) as relay:
+        sshd.trust_port(relay.port)
+        with (
+            sshd.link(sshd.device(port=relay.port)) as link,
+            Agent(link, sys.executable, name="pi5", deadlines=short) as agent,
+        ):
+            agent.submit("one", job)
+            at_once = agent.follow("one", job)
+            # The whole of it takes twice as long as the agent may be silent.
+            relay.rate_bytes_s = len(json.dumps(dataclasses.asdict(at_once))) / (2 * short.silence_s)
+            slowly = agent.follow("one", job)
+            relay.rate_bytes_s = None
+            agent.discard("one")
+
+    assert slowly == at_once
+
+
+def test_a_frozen_keeper_is_told_from_a_job_that_takes_long(sshd: Sshd, cache: Path, models_dir: Path) -> None:
+    short = Deadlines(heartbeat_s=0.2, silence_s=2.0)
+    with sshd.link() as link, Agent(link, sys.executable, name="pi5", deadlines=short) as agent:
+        job = long_job(agent, models_dir)
+        agent.submit("one", job)
+        until(lambda: workers(cache), "a worker runs")
+        os.kill(keepers(cache)[0], signal.SIGSTOP)
+
+        with pytest.raises(JobRefused) as caught:
+            agent.follow("one", job)
+
+        assert caught.value.kind == "keeper-silent"
+        assert "devices unlock pi5" in caught.value.advice
+        agent.unlock()
+        until(lambda: not workers(cache), "the worker went with its keeper")
+        agent.discard("one")
 
 
 def test_a_frozen_keeper_loses_the_device_when_its_lease_is_over(sshd: Sshd, cache: Path, models_dir: Path) -> None:
