@@ -159,7 +159,6 @@ class Keeper:
                 end, _ = self._listener.accept()
                 self._visitors[end.fileno()] = Visitor(end)
         for visitor in [self._visitors[d] for d in ready if d in self._visitors]:
-            self._heard_at = time.monotonic()
             try:
                 for request in visitor.read():
                     visitor.send(*self._answer(request["request"], request["body"], visitor))
@@ -170,6 +169,8 @@ class Keeper:
                 visitor.close()
 
     def _answer(self, request: str, body: Dict[str, Any], visitor: "Visitor") -> Answer:
+        if request != "tickets":
+            self._heard_at = time.monotonic()  # of the session; anybody may look, and that keeps nobody waiting
         try:
             if request == "submit":
                 return self.submit(build(Order, body, "$"))
