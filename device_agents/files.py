@@ -14,6 +14,8 @@ from device_agents.wire import FileRef, InputFile, ModelRef
 
 CHUNK_BYTES = 1024 * 1024
 DAY_S = 24 * 3600.0
+# Tells a worker where the cache is: for its runtime, XDG_CACHE_HOME is a folder that goes with it.
+CACHE_VARIABLE = "EDGEPROF_CACHE"
 
 
 class FileError(Exception):
@@ -26,6 +28,8 @@ class FileError(Exception):
 
 def cache_dir() -> str:
     """`$XDG_CACHE_HOME/edgeprof`, or `~/.cache/edgeprof`: below it lies all that edgeprof keeps on a device."""
+    if CACHE_VARIABLE in os.environ:
+        return os.environ[CACHE_VARIABLE]
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.path.join(base, "edgeprof")
 

@@ -125,7 +125,8 @@ class Task:
             stderr=self._errors,
             start_new_session=True,
             cwd=scratch,
-            env={**os.environ, "TMPDIR": scratch},
+            # Runtimes keep things, too: ONNX Runtime 1.32 a database of events and an id below the user's cache.
+            env={**os.environ, "TMPDIR": scratch, "XDG_CACHE_HOME": scratch, files.CACHE_VARIABLE: files.cache_dir()},
             pass_fds=() if self._lease_descriptor is None else (self._lease_descriptor,),
         )
         orders, answers = self._worker.stdin, self._worker.stdout

@@ -45,6 +45,8 @@ __all__ = [
 REGRESSION = "regression"
 # A block by default: as many runs as a round has, in half the time, because there are many blocks.
 BLOCK_RUNS, BLOCK_S = 20, 0.5
+# Seconds of a simulated board's own time that a block may wait for it to cool down.
+SIMULATED_PATIENCE_S = 3600.0
 
 OnProgress = Callable[[wire.Progress], None]
 
@@ -205,9 +207,10 @@ def _of_block(opened: OpenDevice, settings: Settings, patience_s: float, seed: i
 
     On real devices the seed makes the inputs, which must stay the same.
     """
-    gate = replace(settings.gate, timeout_s=patience_s)
     if opened.device.board is None:
-        return replace(settings, gate=gate)
+        return replace(settings, gate=replace(settings.gate, timeout_s=patience_s))
+    # Its time costs nothing, so it may always cool down.
+    gate = replace(settings.gate, timeout_s=SIMULATED_PATIENCE_S)
     drawn = int(np.random.default_rng([abs(settings.seed), seed, index]).integers(2**31))
     return replace(settings, gate=gate, seed=drawn)
 

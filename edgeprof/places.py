@@ -7,7 +7,7 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["config_dir", "data_dir", "fleet_file", "identity_file", "known_hosts_file", "store_place"]
+__all__ = ["config_dir", "data_dir", "fleet_file", "identity_file", "known_hosts_file", "own_store", "store_place"]
 
 # One folder for everything, for tests, containers and people who want to see it all in one place.
 HOME_VARIABLE = "EDGEPROF_HOME"
@@ -41,7 +41,12 @@ def identity_file() -> Path:
     return config_dir() / "id_ed25519"
 
 
+def own_store() -> Path:
+    """The store of this user, where nobody names another."""
+    return data_dir() / "store.sqlite"
+
+
 def store_place(given: str | None = None) -> str:
     """The path or the URL of the store: what was given on a command line, else $EDGEPROF_STORE, else a file of ours."""
-    place = given or os.environ.get(STORE_VARIABLE) or str(data_dir() / "store.sqlite")
+    place = given or os.environ.get(STORE_VARIABLE) or str(own_store())
     return place if "://" in place else str(Path(place).expanduser())

@@ -45,7 +45,7 @@ ALONE_LOST_S = 120.0
 class Patience:
     """How long a device that is lost is tried again: `lost_s` since it was last heard of.
 
-    `wait` sleeps and says whether to stop, `now` is a monotonic clock, `on_lost` is told why, every time.
+    `wait` sleeps and says whether to stop, `now` is a monotonic clock, `on_lost` is told why, each reason once.
     """
 
     def __init__(
@@ -59,15 +59,22 @@ class Patience:
         self.now = now
         self._lost_s = lost_s
         self._on_lost = on_lost
+        self._told = ""
         self._lost_at_s: float | None = None
 
     def heard(self) -> None:
         """The device answered."""
-        self._lost_at_s = None
+        self._lost_at_s, self._told = None, ""
 
     def doubt(self, why: str) -> None:
         """The device answered, and it made no sense."""
         self._on_lost(why)
+
+    def _tell(self, why: str, left_s: float) -> None:
+        """Each reason once, until the device is heard of again."""
+        if why != self._told:
+            self._told = why
+            self._on_lost(f"{why} (trying again for up to {left_s:.0f} s)")
 
     def persist(self, opened: OpenDevice, action: Callable[[], T], within_s: float | None = None) -> T:
         """Do it, and when the link or the agent is lost do it again on a new link.
@@ -87,13 +94,15 @@ class Patience:
                 raise
             except (LinkError, AgentLost) as error:
                 opened.disconnect()
+                if self.wait(0.0):
+                    raise Stopped(f"{opened.device.name}: stopped") from error
                 now_s = self.now()
                 if self._lost_at_s is None:
                     self._lost_at_s, delay_s = now_s, FIRST_DELAY_S
                 left_s = self._lost_s - (now_s - self._lost_at_s)
                 if left_s <= 0 or (within_s is not None and now_s - began_s > within_s):
                     raise DeviceGivenUp(f"{error} (tried for {now_s - self._lost_at_s:.0f} s)", error.advice) from error
-                self._on_lost(str(error))
+                self._tell(str(error), left_s)
                 if self.wait(min(delay_s, left_s)):
                     raise Stopped(f"{opened.device.name}: stopped") from error
                 delay_s = min(2 * delay_s, LONGEST_DELAY_S)

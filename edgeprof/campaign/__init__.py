@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeprof.campaign.controller import Controller, Ending, left_states, new_campaign
+from edgeprof.campaign.controller import Controller, Ending, Place, left_states, new_campaign
 from edgeprof.campaign.outline import LeftOut, Outline, choose_devices, draw_up, read_models, unchanged
 from edgeprof.campaign.plan import Configuration, Plan, plan_of, read_plan
 
@@ -12,6 +12,7 @@ __all__ = [
     "Ending",
     "LeftOut",
     "Outline",
+    "Place",
     "Plan",
     "choose_devices",
     "draw_up",

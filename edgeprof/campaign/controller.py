@@ -27,7 +27,7 @@ from edgeprof.models import ModelFile
 from edgeprof.reference import Reference
 from edgeprof.store import FAILED, PENDING, RUNNING, Campaign, CampaignJob, Store
 
-__all__ = ["Controller", "Ending", "left_states", "new_campaign"]
+__all__ = ["Controller", "Ending", "Place", "left_states", "new_campaign"]
 
 # How often the store is told that the controller is alive, and how long its silence is believed.
 HEARTBEAT_S = 10.0

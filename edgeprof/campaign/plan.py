@@ -20,6 +20,7 @@ from __future__ import annotations
 import difflib
 import glob
 import itertools
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,9 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 # So that a slip of the pen does not fill the store with a year of jobs.
 MOST_CONFIGURATIONS = 10_000
+RUNTIMES = ("onnxruntime", "litert", "tflite", "simulated")
+# Configurations are multiplied out: which of them a wrong value stands in says nothing to whoever wrote it once.
+IN_LIST = re.compile(r"`\$\.(configurations\[\d+\]\.)?")
 TABLES = ("defaults", "matrix", "configurations")
 
 
@@ -160,9 +164,9 @@ def read_plan(path: Path) -> Plan:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(
-            f"{path}: cannot be read: {error}", "name a plan such as docs/how-to/campaigns.md shows"
-        ) from error
+        why = "it is no text" if isinstance(error, UnicodeDecodeError) else error.strerror
+        advice = "name a plan such as docs/how-to/campaigns.md shows; a model is given by -m FILE"
+        raise PlanError(f"{path}: cannot be read: {why}", advice) from error
     except tomllib.TOMLDecodeError as error:
         raise PlanError(f"{path}: not valid TOML: {error}", "mend that line") from error
     return plan_of(raw, str(path), path.parent)
@@ -188,9 +192,18 @@ def plan_of(raw: Mapping[str, Any], where: str, folder: Path) -> Plan:
     try:
         plan = msgspec.convert({**rest, "configurations": bodies}, Plan)
     except msgspec.ValidationError as error:
-        raise PlanError(f"{where}: {str(error).replace('`$.', '`')}", "mend that value") from error
+        raise PlanError(
+            f"{where}: {IN_LIST.sub('`', str(error))}", f"{_hint(str(error))}see docs/how-to/campaigns.md"
+        ) from error
     _check_values(plan, where)
     return msgspec.structs.replace(plan, models=_models(plan.models, folder, where))
+
+
+def _hint(said: str) -> str:
+    """What such a value may be."""
+    if ".runtime`" in said:
+        return f"runtimes are {', '.join(RUNTIMES)}; "
+    return "" if "`$" in said else 'write models = ["model.onnx"]; '
 
 
 def _check_keys(given: Iterable[str], known: Sequence[str], where: str) -> None:
@@ -223,7 +236,8 @@ def _check_values(plan: Plan, where: str) -> None:
             raise PlanError(f"{where}: max_s = {one.max_s:g} is less than min_s = {one.min_s:g}", "mend one of them")
     twice = [one for k, one in enumerate(plan.configurations) if one in plan.configurations[:k]]
     if twice:
-        raise PlanError(f"{where}: a configuration is there twice: {twice[0]}", "use repetitions for that")
+        shown = msgspec.to_builtins(twice[0]) or "all by default"
+        raise PlanError(f"{where}: a configuration is there twice: {shown}", "use repetitions for that")
 
 
 def _models(patterns: Sequence[str], folder: Path, where: str) -> tuple[str, ...]:

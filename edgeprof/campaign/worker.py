@@ -153,7 +153,9 @@ class DeviceWorker:
         self._way = Spooled(ticket, title, self._linger_s(), self._patience, self._plan.quiet)
         try:
             run = self._when_free(lambda: self._profile(planned))
-        except (DeviceGivenUp, Stopped) as error:
+        except Stopped:
+            raise  # nobody's fault: the job is still under way on the device, and is picked up there
+        except DeviceGivenUp as error:
             # The device may still have it, done or not: the same ticket picks it up when the campaign is resumed.
             self._finish(number, attempt, PENDING, common.now() - began_s, error=error)
             raise

@@ -52,7 +52,7 @@ Examples:
 @click.option("-m", "--model", "models", multiple=True, metavar="FILE", help="A model, in place of a plan; repeat it.")
 @click.option("-d", "--device", "names", multiple=True, help="Device of fleet.toml; may be repeated.")
 @click.option("--group", "groups", multiple=True, help="Every device of a group.")
-@click.option("--all", "every", is_flag=True, help="Every device of fleet.toml.")
+@click.option("--all", "every", is_flag=True, help="Every device: those of fleet.toml, and this machine.")
 @click.option(
     "--runtime", "runtimes", multiple=True, type=click.Choice(["onnxruntime", "litert", "tflite", "simulated"])
 )
@@ -144,7 +144,7 @@ def resume(
 
     from edgeprof.campaign import Outline, choose_devices, unchanged
 
-    with open_store(place) as store:
+    with open_store(place, reading=True) as store:
         found = store.campaign(reference)
         outline = Outline.from_json(found.plan, f"campaign {found.id}")
         named = msgspec.structs.replace(outline.plan, devices=outline.devices, groups=(), all=False)
@@ -172,22 +172,34 @@ def resume(
 @JSON
 def status(reference: str, place: str | None, as_json: bool) -> int:
     """What became of a campaign so far; no device is touched."""
-    with open_store(place) as store:
+    with open_store(place, reading=True) as store:
         found = store.campaign(reference)
         _recap(found, store, None, as_json)
+        if not as_json:
+            _tell_who_is_at_it(found, store)
     return 0
 
 
 @campaign.command(name="list", epilog="\b\nExample:\n  edgeprof campaign list")
 @store_option
-def list_campaigns(place: str | None) -> int:
+@click.option("--json", "as_json", is_flag=True, help="A list of campaigns as JSON.")
+def list_campaigns(place: str | None, as_json: bool) -> int:
     """Every campaign of the store, newest first."""
-    from edgeprof.cli.output import console
-    from edgeprof.reports.campaign import render_list
+    import json
 
-    with open_store(place) as store:
-        found = store.campaigns()
-        console().print(render_list([(one, store.jobs(one.id)) for one in found]))
+    from edgeprof.cli.output import console
+    from edgeprof.reports.campaign import counts, render_list
+
+    with open_store(place, reading=True) as store:
+        found = [(one, store.jobs(one.id)) for one in store.campaigns()]
+    if as_json:
+        plain = [
+            {"campaign": one.id, "name": one.name, "created_at_s": one.created_at_s, "counts": counts(jobs)}
+            for one, jobs in found
+        ]
+        click.echo(json.dumps(plain, indent=1))
+    else:
+        console().print(render_list(found))
     return 0
 
 
@@ -239,6 +251,19 @@ def _left(store: Store, campaign_id: str, devices: tuple[Device, ...], *, retry_
     return left
 
 
+def _tell_who_is_at_it(found: Campaign, store: Store) -> None:
+    """Whether anybody works on what is left, and what to type if nobody does."""
+    from edgeprof.campaign import Place, left_states
+
+    if not any(job.state in left_states() for job in store.jobs(found.id)):
+        return
+    place = None if found.controller is None else Place.read(found.controller_place)
+    if place is not None and not place.is_gone:
+        click.echo(f"process {place.pid} on {place.host} is at it")
+    else:
+        click.echo(f"nobody is at it; go on with: edgeprof campaign resume {found.id}")
+
+
 def _recap(found: Campaign, store: Store, ending: Ending | None, as_json: bool) -> None:
     import json
 
@@ -267,8 +292,9 @@ def _plan(path: Path | None, flags: dict[str, Any], changes: dict[str, Any]) -> 
     own = {key: value for key, value in flags.items() if value not in (None, (), False)}
     if path is not None:
         if own:
-            named = ", ".join(sorted(own))
-            raise click.UsageError(f"with a plan these belong into the plan: {named}")
+            options = {one.name: one.opts[-1] for one in click.get_current_context().command.params}
+            named = ", ".join(sorted(options[key] for key in own))
+            raise click.UsageError(f"with a plan, what these say belongs into the plan: {named}")
         plan = read_plan(path)
     elif not flags["models"]:
         raise click.UsageError("name a plan, or models by -m FILE")

@@ -55,7 +55,7 @@ class Seconds(click.FloatRange):
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL...")
 @click.option("-d", "--device", "names", multiple=True, help="Device of fleet.toml; this machine if none is named.")
 @click.option("--group", "groups", multiple=True, help="Every device of a group.")
-@click.option("--all", "every", is_flag=True, help="Every device of fleet.toml.")
+@click.option("--all", "every", is_flag=True, help="Every device: those of fleet.toml, and this machine.")
 @click.option(
     "--runtime", type=click.Choice(["onnxruntime", "litert", "tflite", "simulated"]), help="Default: what fits."
 )

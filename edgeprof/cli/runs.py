@@ -59,7 +59,7 @@ def list_runs(
     """List runs, newest first."""
     from edgeprof.reports.tables import render_list
 
-    with open_store(place) as store:
+    with open_store(place, reading=True) as store:
         campaign_id = None if campaign is None else store.campaign(campaign).id
         rows = store.list(device=device, model=model, runtime=runtime, campaign_id=campaign_id)
         if device is not None and not rows:
@@ -323,7 +323,7 @@ def _load(references: Sequence[str], place: str | None) -> list[tuple[Run, ...]]
             if _is_file(reference):
                 loaded.append(_read_file(reference))
             else:
-                store = store or stack.enter_context(open_store(place))
+                store = store or stack.enter_context(open_store(place, reading=True))
                 loaded.append((store.get(reference),))
     return loaded
 

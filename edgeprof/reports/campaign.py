@@ -47,7 +47,7 @@ def render_recap(
     """A row for each device, and the reasons of what failed or was tried again."""
     table = Table(title=f"campaign {escape(campaign.id)} ({escape(campaign.name)})", title_justify="left")
     table.add_column("device")
-    for column in ("done", "failed", "left", "tried again"):
+    for column in ("done", "failed", "on the device", "left", "tried again"):
         table.add_column(column, justify="right")
     table.add_column("measuring", justify="right")
     table.add_column("given up because", overflow="fold")
@@ -62,7 +62,8 @@ def render_recap(
             escape(name),
             str(n["done"]),
             f"[red]{n['failed']}[/]" if n["failed"] else "0",
-            str(n["running"] + n["pending"]),
+            str(n["running"]),
+            str(n["pending"]),
             str(again),
             f"{took_s:.0f} s",
             escape((given_up or {}).get(name, "")),

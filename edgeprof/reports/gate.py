@@ -75,7 +75,8 @@ def junit_xml(outcome: Outcome, *, inconclusive_fails: bool = True) -> bytes:
             problem = ElementTree.SubElement(case, "failure", message=_xml(check.text), type=check.decision)
             problem.text = _xml("\n".join((check.text, _how(outcome), *outcome.warnings)))
         else:
-            ElementTree.SubElement(case, "system-out").text = _xml(f"{check.decision}: {check.text}")
+            said = "\n".join((f"{check.decision}: {check.text}", _how(outcome), *outcome.warnings))
+            ElementTree.SubElement(case, "system-out").text = _xml(said)
     return _bytes(suite)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import sys
 import tempfile
 import time
@@ -17,6 +15,7 @@ from tests.faults.fault import AT_ONCE, Fault
 from tests.faults.table import Row
 from tests.integration import sshd
 from tests.lab import fleet
+from tests.lab.faults import LAB_FAULTS
 
 
 def main(words: list[str]) -> int:
@@ -57,9 +56,7 @@ def _on_loopback(words: list[str]) -> list[Callable[[Path], Row]]:
 
 def _on_emulated_devices(words: list[str]) -> list[tuple[str, Callable[[Path], list[str]]]]:
     """The catalogue of the lab: names, and what plays each and returns what is wrong afterwards."""
-    if importlib.util.find_spec("tests.lab.faults") is None:
-        return []
-    chosen = [one for one in importlib.import_module("tests.lab.faults").LAB_FAULTS if _is_meant(one[0], words)]
+    chosen = [one for one in LAB_FAULTS if _is_meant(one[0], words)]
     reason = fleet.why_not() if chosen else None
     if reason:
         print(f"left out: {len(chosen)} faults of emulated devices: {reason}")

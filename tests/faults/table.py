@@ -51,7 +51,7 @@ class Row:
     @classmethod
     def of_emulated(cls, name: str, wrong: list[str], took_s: float) -> Self:
         """A fault of an emulated device, of which is known only what was wrong after it."""
-        measured, nothing, said = ("; ".join(wrong), "?", "?") if wrong else ("all", "0", "the cause")
+        measured, nothing, said = ("; ".join(wrong), "?", "?") if wrong else ("all", "0", "see tests/lab/faults.py")
         return cls(
             name=name,
             measured=measured,

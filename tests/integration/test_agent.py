@@ -22,9 +22,10 @@ from edgeprof.errors import AgentLost, JobRefused, LinkError, NoPython, NoSpace
 from edgeprof.fleet import Device
 from edgeprof.launch import PROBE
 from edgeprof.links.local import LocalLink
+from edgeprof.models.example import write_example
 from edgeprof.models.simulated import board_to_simulate
 from edgeprof.packing import pack_agent
-from edgeprof.profiling import OpenDevice
+from edgeprof.profiling import OpenDevice, Settings
 
 SOON_S = 20.0
 
@@ -118,6 +119,19 @@ def test_many_hosts_may_come_for_the_first_time_at_once(cache: Path) -> None:
         said = [probe.communicate()[0] for probe in probes]
 
         assert all('"error": null' in one for one in said), said
+
+
+def test_a_runtime_keeps_nothing_of_its_own_on_the_device(tmp_path: Path, cache: Path) -> None:
+    """ONNX Runtime 1.32 writes a database of events and an id below the user's cache."""
+    from edgeprof.models import read_model
+
+    write_example(tmp_path / "example.onnx")
+    settings = Settings(schedule=wire.Schedule(rounds=1, min_runs=1, min_s=0.0), gate=wire.Gate(timeout_s=0.0))
+    with OpenDevice(Device(name="here", python=sys.executable)) as opened:
+        opened.profile(read_model(tmp_path / "example.onnx"), settings)
+
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["edgeprof"]
+    assert not [path for path in (cache / "jobs").iterdir()]
 
 
 def test_the_agent_is_kept_under_its_digest_and_pushed_once(cache: Path) -> None:

@@ -46,7 +46,7 @@ def test_a_plan_names_its_models_beside_itself_and_multiplies_its_matrix(folder:
         ({"modles": ["a"]}, "unknown key 'modles'"),
         ({"matrix": {"treads": [1]}}, "unknown key 'treads'"),
         ({"matrix": {"threads": 1}}, "matrix.threads is not a list"),
-        ({"matrix": {"threads": [0]}}, "configurations"),
+        ({"matrix": {"threads": [0]}}, "at `threads`"),
         ({"repetitions": 0}, "repetitions"),
         ({"rest": {"cool": 3}}, "cool"),
         ({"configurations": {}}, "not a list of tables"),
