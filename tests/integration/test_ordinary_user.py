@@ -37,7 +37,8 @@ def test_an_ordinary_user_profiles_and_only_his_own_cache_is_written(sshd: Sshd)
 
     assert profile.origin == wire.SIMULATED
     assert conditions.total_s is not None
-    assert {path.name for path in sshd.home.iterdir()} == {".cache"}
+    # The lease lies in his home because the test's sshd says so; elsewhere all accounts share one.
+    assert {path.name for path in sshd.home.iterdir()} == {".cache", "edgeprof.lease"}
     assert {path.stat().st_uid for path in sshd.home.rglob("*")} == {USER_ID}
     cache = sshd.home / ".cache" / "edgeprof"
     assert all(path.stat().st_mode & 0o077 == 0 for path in cache.iterdir() if path.is_dir())
