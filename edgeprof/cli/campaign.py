@@ -12,6 +12,7 @@ from edgeprof.cli.stores import open_store, store_option
 if TYPE_CHECKING:
     from edgeprof.campaign import Ending, Outline, Plan
     from edgeprof.fleet import Device, Fleet
+    from edgeprof.run import Run
     from edgeprof.store import Campaign, Store
 
 __all__ = ["campaign", "go"]
@@ -267,8 +268,9 @@ def _tell_who_is_at_it(found: Campaign, store: Store) -> None:
 def _recap(found: Campaign, store: Store, ending: Ending | None, as_json: bool) -> None:
     import json
 
+    from edgeprof.campaign import Outline
     from edgeprof.cli.output import console
-    from edgeprof.reports.campaign import render_recap, to_document
+    from edgeprof.reports.campaign import render_recap, render_results, to_document
 
     jobs = store.jobs(found.id)
     given_up = {name: str(error) for name, error in ending.given_up.items()} if ending is not None else {}
@@ -276,11 +278,22 @@ def _recap(found: Campaign, store: Store, ending: Ending | None, as_json: bool) 
         click.echo(json.dumps(to_document(found, jobs, given_up), indent=1))
     else:
         console().print(render_recap(found, jobs, given_up))
+        results = render_results(Outline.from_json(found.plan, f"campaign {found.id}"), jobs, _runs(found, store))
+        if results is not None:
+            console().print(results)
     for name, error in ending.given_up.items() if ending is not None else ():
         if error.advice:
             click.echo(f"edgeprof: {name}: what to do: {error.advice}", err=True)
     if ending is not None and ending.stopped:
         click.echo(f"edgeprof: stopped: {ending.stopped} (--fail-percent)", err=True)
+
+
+def _runs(found: Campaign, store: Store) -> dict[str, Run]:
+    """The campaign's runs; one that cannot be read is left out, as `runs show` will say."""
+    from edgeprof.run import Run
+
+    rows = store.runs_of(found.id)
+    return {row.id: run for row, run in zip(rows, store.read(rows), strict=True) if isinstance(run, Run)}
 
 
 def _plan(path: Path | None, flags: dict[str, Any], changes: dict[str, Any]) -> Plan:

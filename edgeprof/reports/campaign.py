@@ -5,15 +5,21 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from device_agents.wire import MEASURED
 from edgeprof.campaign import LeftOut, Outline
+from edgeprof.reports.quantities import duration
+from edgeprof.run import Run
+from edgeprof.statistics import summarise
 from edgeprof.store import Campaign, CampaignJob
+from edgeprof.verdict import judge
 
-__all__ = ["counts", "render_list", "render_outline", "render_recap", "to_document"]
+__all__ = ["counts", "render_list", "render_outline", "render_recap", "render_results", "to_document"]
 
 STATES = ("done", "failed", "running", "pending")
 MOST_REASONS = 20
@@ -69,6 +75,42 @@ def render_recap(
             escape((given_up or {}).get(name, "")),
         )
     return Group(table, *_reasons(jobs))
+
+
+def render_results(outline: Outline, jobs: Sequence[CampaignJob], runs: Mapping[str, Run]) -> RenderableType | None:
+    """What was measured: a row for each model and configuration, a column for each device; None where nothing was.
+
+    Of repetitions the median of their medians stands there, with the lowest and the highest of them.
+    """
+    found: defaultdict[tuple[str, str], list[Run]] = defaultdict(list)
+    for job in jobs:
+        if job.run_id is not None and job.run_id in runs:
+            found[_subject(outline, job.number), job.device].append(runs[job.run_id])
+    if not found:
+        return None
+    subjects = dict.fromkeys(_subject(outline, number) for number in range(len(outline.jobs)))
+    table = Table(title="median latency", title_justify="left")
+    table.add_column("model and configuration", overflow="fold")
+    for device in outline.devices:
+        table.add_column(escape(device), justify="right")
+    for subject in sorted(subjects):
+        table.add_row(escape(subject), *(_cell(found.get((subject, device), [])) for device in outline.devices))
+    return table
+
+
+def _subject(outline: Outline, number: int) -> str:
+    job = outline.jobs[number]
+    return " ".join(part for part in (outline.models[job.model].name, outline.plan.title(job.configuration)) if part)
+
+
+def _cell(runs: Sequence[Run]) -> str:
+    if not runs:
+        return "-"
+    medians = sorted(summarise(run.profile).median_s for run in runs)
+    spread = f" ({duration(medians[0])} to {duration(medians[-1])})" if len(medians) > 1 else ""
+    origins = sorted({run.profile.origin for run in runs} - {MEASURED})
+    levels = sorted({judge(run.profile).level for run in runs})
+    return f"{duration(median(medians))}{spread}\n{', '.join([*levels, *origins])}"
 
 
 def render_list(campaigns: Sequence[tuple[Campaign, Sequence[CampaignJob]]]) -> RenderableType:
