@@ -302,7 +302,8 @@ def _plan(path: Path | None, flags: dict[str, Any], changes: dict[str, Any]) -> 
 
     from edgeprof.campaign import plan_of, read_plan
 
-    own = {key: value for key, value in flags.items() if value not in (None, (), False)}
+    # A flag that was not given is None, no values or False; 0 is a value.
+    own = {key: value for key, value in flags.items() if value is not None and value is not False and value != ()}
     if path is not None:
         if own:
             options = {one.name: one.opts[-1] for one in click.get_current_context().command.params}

@@ -90,6 +90,18 @@ def test_a_dry_run_says_what_would_be_done_and_touches_nothing(boards: CommandLi
     assert not (boards.folder / "cache").exists()
 
 
+def test_a_flag_that_says_zero_is_heard(boards: CommandLine) -> None:
+    done = boards.run(*run_on_boards("--retries", "0", "--limit", "one", "--repetitions", "1"))
+
+    assert done.returncode == 0, done.stderr
+    with store_of(boards) as store:
+        plan = json.loads(store.campaign("latest").plan)["plan"]
+        job = store.get("latest").profile.job
+    assert plan["retries"] == 0
+    assert job.gate.timeout_s == 0.0
+    assert job.schedule.min_s == 0.0
+
+
 def test_a_plan_file_is_run_whatever_folder_one_is_in(boards: CommandLine) -> None:
     plans = boards.folder / "plans"
     plans.mkdir()
