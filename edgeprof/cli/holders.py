@@ -67,6 +67,8 @@ def unlock(name: str) -> int:
 
     lease = holders.unlock(fleet().device(name))
     click.echo(f"{name}: nobody had it" if lease is None else f"{name}: thrown out: {_who(lease)}")
+    if lease is not None and lease.purpose.startswith("campaign "):
+        click.echo("edgeprof: a campaign tries again in a few seconds: begin your own job now, it then waits", err=True)
     return 0
 
 
