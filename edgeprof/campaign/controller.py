@@ -32,8 +32,8 @@ __all__ = ["Controller", "Ending", "Place", "left_states", "new_campaign"]
 # How often the store is told that the controller is alive, and how long its silence is believed.
 HEARTBEAT_S = 10.0
 SILENT_S = 60.0
-# A lease is for one job at a time and is renewed with each; this is the longest a device stays held by a dead host.
-LEASE_S = 3600.0
+# A lease is asked for until the job must have ended, and so much longer.
+LEASE_MARGIN_S = 60.0
 
 
 @dataclass
@@ -151,12 +151,16 @@ class Controller:
                 outline=self._outline,
                 models=models,
                 store=self._store,
-                claim=new_claim(f"campaign {self._campaign.id}", LEASE_S, self._campaign.id),
+                claim=new_claim(f"campaign {self._campaign.id}", LEASE_MARGIN_S, self._campaign.id),
                 reference=reference,
                 tell=tell,
                 wait=self._stop.wait,
             )
-            workers = [DeviceWorker(device, left[device.name], common) for device in devices if left[device.name]]
+            workers = [
+                DeviceWorker(device, left[device.name], common, is_alone=detach)
+                for device in devices
+                if left[device.name]
+            ]
             try:
                 return self._run(workers, tell, detach=detach) if workers else Ending()
             except Fenced:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -53,16 +54,25 @@ class Assignment:
 
 
 class DeviceWorker:
-    """Does the jobs that one device still has to do. `run` is called once, in a thread of the device's own."""
+    """Does the jobs that one device still has to do. `run` is called once, in a thread of the device's own.
 
-    def __init__(self, device: Device, jobs: Sequence[CampaignJob], assignment: Assignment) -> None:
+    With `is_alone` the device will do them without us: it is asked for until the last of them must have ended.
+    """
+
+    def __init__(
+        self, device: Device, jobs: Sequence[CampaignJob], assignment: Assignment, *, is_alone: bool = False
+    ) -> None:
         self.device = device
         self._jobs = jobs
         self._assignment = assignment
         self._plan = assignment.outline.plan
         self._patience = Patience(self._plan.lost_s, assignment.wait, assignment.now, self._tell_lost)
         self._way: Spooled | None = None
-        self._opened = OpenDevice(device, measure=self._measure, reference=assignment.reference, claim=assignment.claim)
+        # Every job that is handed over renews the lease, unless nobody is there to do so.
+        deadlines_s = [assignment.outline.settings(assignment.outline.jobs[job.number]).deadline_s for job in jobs]
+        held_s = sum(deadlines_s) if is_alone else max(deadlines_s) + self._linger_s()
+        claim = dataclasses.replace(assignment.claim, valid_s=assignment.claim.valid_s + held_s)
+        self._opened = OpenDevice(device, measure=self._measure, reference=assignment.reference, claim=claim)
         self._took_s: list[float] = []
         self._n_failures = 0
 

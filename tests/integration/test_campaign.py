@@ -244,6 +244,7 @@ def test_what_a_device_measured_while_nobody_was_there_counts(board: CommandLine
     held = spooled(sshd, board)["lease"]
     assert held is not None
     assert held["purpose"].startswith("campaign c")
+    assert 800 < held["expires_in_s"] < 1200, "it is held for as long as the job may take"
 
     done = board.run("campaign", "resume")
 
@@ -259,8 +260,10 @@ def test_what_a_device_measured_while_nobody_was_there_counts(board: CommandLine
 @pytest.mark.ssh
 @pytest.mark.slow
 def test_a_detached_campaign_is_measured_without_a_host_and_collected_later(board: CommandLine, sshd: Sshd) -> None:
-    left = board.run("campaign", "run", "-m", "a.onnx", "-m", "b.onnx", "-d", "board", *QUICK, "--detach")
+    left = board.run("campaign", "run", "-m", "a.onnx", "-m", "b.onnx", "-d", "board", *LONG, "--detach")
     assert left.returncode == 0, left.stderr
+    lease = spooled(sshd, board)["lease"]
+    assert lease["expires_in_s"] > 1700, "it is held for as long as both jobs may take"
     left_at_s = time.time()
     wait_for(lambda: not spooled(sshd, board).get("lease"))
 
