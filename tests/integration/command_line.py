@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -33,7 +34,10 @@ class CommandLine:
         )
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        """For a command that something happens to while it runs."""
+        """For a command that something happens to while it runs.
+
+        It hears SIGINT as on a terminal, also where the tests run in the background of a shell, which ignores it.
+        """
         return subprocess.Popen(
             [*self.prefix, EDGEPROF, *arguments],
             env=self._whole_environment(),
@@ -42,6 +46,7 @@ class CommandLine:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_hear_interrupts,
         )
 
     def _whole_environment(self) -> dict[str, str]:
@@ -52,3 +57,7 @@ class CommandLine:
             "COLUMNS": "120",
             **self.environment,
         }
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
