@@ -20,6 +20,8 @@ import tempfile
 import threading
 from pathlib import Path
 
+import msgspec
+
 from device_agents import wire
 from edgeprof.deadlines import Deadlines
 from edgeprof.models import read_model
@@ -45,7 +47,7 @@ def quiet() -> Spooled:
 
 
 def median_s(sshd: Sshd, model: Path, way: Measure, heartbeat_s: float) -> float:
-    device = sshd.device()
+    device = msgspec.structs.replace(sshd.device(), python=sys.executable)
     with OpenDevice(device, link=sshd.link(), deadlines=Deadlines(heartbeat_s=heartbeat_s), measure=way) as opened:
         run = opened.profile(read_model(model), SETTINGS)
         if isinstance(way, Spooled):
