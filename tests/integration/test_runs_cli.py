@@ -185,8 +185,15 @@ def test_the_environment_names_another_store(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("EDGEPROF_STORE", "~/other.sqlite")
 
-    assert ids(edgeprof("list", "--json")) == []
-    assert (tmp_path / "other.sqlite").is_file()
+    mistyped = edgeprof("list", "--json")
+    assert not (tmp_path / "other.sqlite").exists(), "who only reads makes no store"
+    with Store(tmp_path / "other.sqlite"):
+        pass
+    found = edgeprof("list", "--json")
+
+    assert mistyped.code == 1
+    assert f"there is no store at {tmp_path / 'other.sqlite'}" in mistyped.err
+    assert ids(found) == []
 
 
 def test_list_can_be_narrowed(edgeprof: Typed, three: list[Run]) -> None:
