@@ -21,7 +21,7 @@ from edgeprof.agent import new_claim
 from edgeprof.campaign.events import DeviceState, Tell
 from edgeprof.campaign.outline import Outline
 from edgeprof.campaign.worker import Assignment, DeviceWorker
-from edgeprof.errors import CampaignError, DeviceGivenUp, Fenced, StoreError
+from edgeprof.errors import CampaignError, DeviceGivenUp, Fenced, Stopped, StoreError
 from edgeprof.fleet import Device
 from edgeprof.models import ModelFile
 from edgeprof.reference import Reference
@@ -201,11 +201,13 @@ class Controller:
             tell(DeviceState(device=name, state="given up", detail=str(error)))
         except (StoreError, Fenced):
             raise
-        except Exception:
-            # A worker that was woken by having its link closed may fail of anything.
+        except Stopped:
+            tell(DeviceState(device=name, state="stopped"))
+        except Exception as error:
+            # A worker that was woken by having its link closed may fail of anything, which is said and ends nothing.
             if not self._stop.is_set():
                 raise
-            tell(DeviceState(device=name, state="stopped"))
+            tell(DeviceState(device=name, state="stopped", detail=f"{type(error).__name__}: {error}"))
 
     def _end(self, futures: dict[Future[None], DeviceWorker]) -> None:
         self.stop()

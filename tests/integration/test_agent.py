@@ -101,7 +101,7 @@ def test_hello_describes_agent_machine_and_runtimes(agent: Agent, cache: Path) -
 
 
 def test_many_hosts_may_come_for_the_first_time_at_once(cache: Path) -> None:
-    waiting = f"import sys; sys.stdin.read(1); exec({PROBE!r})"
+    waiting = "import sys; sys.stdin.read(1)\n" + PROBE
     for _ in range(2):
         shutil.rmtree(cache, ignore_errors=True)
         probes = [

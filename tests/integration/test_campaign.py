@@ -13,6 +13,7 @@ import onnx
 import onnx.helper
 import pytest
 
+from edgeprof.errors import StoreError
 from edgeprof.models.example import write_example
 from edgeprof.store import Campaign, CampaignJob, Store
 from tests.integration.command_line import CommandLine
@@ -178,7 +179,7 @@ def killed_after(typed: CommandLine, n_done: int, *arguments: str | Path) -> set
     while time.monotonic() < until and controller.poll() is None:
         try:
             _, jobs = state_of(typed)
-        except Exception:  # the store or the campaign is not there yet
+        except StoreError:  # the campaign is not there yet
             time.sleep(0.05)
             continue
         stored = {job.run_id for job in jobs if job.run_id is not None}
@@ -333,7 +334,7 @@ def test_a_second_controller_is_refused_until_it_says_take_over(boards: CommandL
 def has_controller(typed: CommandLine) -> bool:
     try:
         return state_of(typed)[0].controller is not None
-    except Exception:
+    except StoreError:  # the campaign is not there yet
         return False
 
 
