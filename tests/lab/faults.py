@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.lab import arm64
 from tests.lab.fleet import MIB
@@ -23,12 +24,12 @@ HOG = "import time\nkept = []\nfor _ in range(64): kept.append(bytearray(2 << 20
 LAB_FAULTS: list[tuple[str, Callable[[Path], list[str]]]] = []
 
 
-def fault(name: str, **options: float) -> Callable[[Callable[[Scene], None]], None]:
+def fault(name: str, **options: Any) -> Callable[[Callable[[Scene], None]], None]:
     """Make a fault of a function to which a scene is given."""
 
     def keep(happen: Callable[[Scene], None]) -> None:
         def play(folder: Path) -> list[str]:
-            with Scene(folder, **options) as scene:  # type: ignore[arg-type]
+            with Scene(folder, **options) as scene:
                 happen(scene)
                 wrong = scene.audit()
                 (folder / "said.txt").write_text(scene.said)
@@ -97,13 +98,14 @@ def reboot(scene: Scene, *, keep_disk: bool) -> None:
 # --- the disk ---
 
 
-@fault("device out of disk in the upload, then resumed")
+# Enough for seconds at a rate at which a confirmation never takes as long as the silence that ends an upload.
+@fault("device out of disk in the upload, then resumed", model="face_detection_front.tflite")
 def _(scene: Scene) -> None:
     scene.board.wire.set(delay_s=0.05)
     scene.begin()
     # The agent itself is there by then.
     wait_until(lambda: scene.pids("serve"), "no agent was started")
-    scene.board.wire.set(delay_s=0.05, rate_bytes_s=10_000)
+    scene.board.wire.set(delay_s=0.05, rate_bytes_s=40_000)
     scene.reach("upload")
     scene.fill_disk()
     scene.board.wire.heal()

@@ -47,8 +47,11 @@ STAYS = ("lock", "edgeprof.lease")
 class Scene:
     """A context manager. `begin` starts the campaign, `reach` waits for a stage of it, `finish` for its end."""
 
-    def __init__(self, folder: Path, *, n_jobs: int = 2, lost_s: float = LOST_S, min_s: float = 0.0) -> None:
+    def __init__(
+        self, folder: Path, *, n_jobs: int = 2, lost_s: float = LOST_S, min_s: float = 0.0, model: str = MODEL
+    ) -> None:
         self.folder = folder
+        self._model = model
         self.n_jobs = n_jobs
         self._lost_s = lost_s
         self._min_s = min_s
@@ -109,7 +112,7 @@ class Scene:
         if "Traceback" in said or "a defect" in said:
             self.wrong.append("it crashed")
         flat = " ".join(said.split())
-        self.wrong += [f"nothing was said of {words!r}" for words in says if words not in flat]
+        self.wrong += [f"nothing was said of {words!r}, but: {flat[-2000:]}" for words in says if words not in flat]
 
     def resume(self, *options: str) -> None:
         """Go on with what is left."""
@@ -202,7 +205,7 @@ class Scene:
         for device in self.fleet:
             named = msgspec.structs.replace(device.device(), connect_timeout_s=None, deadlines=DEADLINES)
             fleet = fleet.add(named)
-        model = next(MODELS.rglob(MODEL))
+        model = next(MODELS.rglob(self._model))
         (self.folder / "plan.toml").write_text(
             f'models = ["{model}"]\ndevices = ["{self.board.name}", "{self.steady.name}"]\n'
             f"repetitions = {self.n_jobs}\nlost_s = {self._lost_s}\nretries = 1\nretry_delay_s = 0.2\n"
