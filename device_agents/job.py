@@ -101,13 +101,46 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class EnergyPlan:
+    """How the energy pass measures: idle, busy, idle, busy, ... idle, sampled from the first moment to the last.
+
+    `meter` names one of the device's; empty for the best that can be read, "external" for one that is elsewhere: then
+    nothing is sampled here, and `marks` pulses of load and rest, `mark_s` each, before and after the windows make a
+    rhythm by which its trace is aligned. There are `windows` busy windows. Each lasts `window_s` AND until the meter
+    had time for `min_updates` new values, but at most `max_window_s`; idle ones last `idle_s`, or half as many updates.
+    The meter is asked `rate_hz` times a second (None: as often as it has new values, at most 20). For the effect of
+    asking, `observer_windows` more busy windows are spread among them in which it is asked `observer_slowdown` times
+    less often.
+    """
+
+    meter: str = ""
+    windows: int = 5
+    window_s: float = 10.0
+    idle_s: float = 5.0
+    min_updates: int = 20
+    max_window_s: float = 60.0
+    rate_hz: Optional[float] = None
+    observer_windows: int = 2
+    observer_slowdown: float = 4.0
+    marks: int = 3
+    mark_s: float = 0.5
+
+
+@dataclass(frozen=True)
 class Work:
-    """What one operator asks of a device: its multiply-accumulates and the bytes it moves (for simulated boards)."""
+    """What one operator asks of a device: its multiply-accumulates and the bytes it moves (for simulated boards).
+
+    `time_s` and `active_w` (above rest) go before what the board would say, for tests whose truth must be known;
+    in a model of several operators it takes `in_model_power` times that power.
+    """
 
     name: str
     type: str
     macs: int
     moved_bytes: int
+    time_s: Optional[float] = None
+    active_w: Optional[float] = None
+    in_model_power: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -125,13 +158,28 @@ class Cluster:
 
 
 @dataclass(frozen=True)
+class Sensor:
+    """A simulated board's power sensor: `rate_hz` new values a second, each the mean power since the last one.
+
+    White noise of `noise_w` is added to each, and a drift that grows by `drift_w_per_s`; then it is rounded to
+    multiples of `step_w`.
+    """
+
+    boundary: str
+    rate_hz: float
+    noise_w: float
+    step_w: float
+    drift_w_per_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class Board:
     """A board to simulate; its CPUs are numbered in the order of `clusters`.
 
     `memory_bytes_per_s` is what all cores share. `operator_overhead_s` is at the highest clock of the fastest cluster;
     noise is the relative standard deviation of a run. The chip is one thermal mass: `capacitance_j_per_k`, warmed by
     all power, loses heat to the air over `resistance_k_per_w`. Every `poll_s` the clocks go down by one step if it is
-    at `trip_c`, and up by one if it is `hysteresis_k` below.
+    at `trip_c`, and up by one if it is `hysteresis_k` below. A run takes `run_overhead_s` beside its operators.
     """
 
     name: str
@@ -147,6 +195,8 @@ class Board:
     trip_c: float
     hysteresis_k: float
     poll_s: float
+    run_overhead_s: float = 0.0
+    sensor: Optional[Sensor] = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +204,8 @@ class Job:
     """One model, one runtime, one configuration.
 
     `seed` makes the inputs (and a simulated board's noise), unless `inputs` has the values of every one of them.
-    `send_outputs` asks for the values of the first inference, which the host compares with its own.
+    `send_outputs` asks for the values of the first inference, which the host compares with its own. With a plan for
+    `energy` a pass for it comes last.
     """
 
     model: ModelRef
@@ -169,3 +220,4 @@ class Job:
     work: Tuple[Work, ...] = ()
     send_outputs: bool = False
     inputs: Tuple[InputFile, ...] = ()
+    energy: Optional[EnergyPlan] = None

@@ -3,16 +3,57 @@
 Recorded machines in tests, simulated boards and injected clocks all enter here.
 """
 
+import contextlib
+import fcntl
 import os
 import subprocess
 import sys
+import threading
 import time
-from typing import List, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
-from device_agents.wire import MachineInfo
+from device_agents.wire import ClockReading, MachineInfo
 
 # Files under /proc and /sys are small; a bound keeps a surprising one from filling the memory of a small board.
 MAX_READ_BYTES = 1024 * 1024
+# A sysfs attribute is one page.
+READ_AGAIN_BYTES = 4096
+
+
+class OpenFile:
+    """A small file of the kernel's that is read again and again, or spoken to by ioctl.
+
+    sysfs shows its file anew to every read at offset 0 (kernel: filesystems/sysfs): cheaper than opening it again.
+    """
+
+    def __init__(self, path: str, writable: bool = False) -> None:
+        self._descriptor = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
+
+    def read(self) -> str:
+        """Its text as it is now.
+
+        Raises:
+            OSError: it has gone, or the sensor behind it does not answer.
+        """
+        return os.pread(self._descriptor, READ_AGAIN_BYTES, 0).decode("utf-8", "replace")
+
+    def ioctl(self, request: int, data: bytearray) -> None:
+        """Have the driver read and change `data`.
+
+        Raises:
+            OSError: the driver refuses.
+        """
+        fcntl.ioctl(self._descriptor, request, data, True)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class Ticker:
+    """How often something is called; `period_s` may be changed, and holds from the next call on."""
+
+    def __init__(self, period_s: float) -> None:
+        self.period_s = period_s
 
 
 class Machine:
@@ -26,6 +67,42 @@ class Machine:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    def clocks(self) -> ClockReading:
+        """One instant on all clocks."""
+        return ClockReading(self.now(), time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
+
+    @contextlib.contextmanager
+    def every(self, period_s: float, call: Callable[[], None]) -> Iterator[Ticker]:
+        """Have `call` called again and again, beside whatever else goes on, from now until the context ends.
+
+        What comes too late is left out and not made up for. `call` must not raise.
+        """
+        ticker, over = Ticker(period_s), threading.Event()
+
+        def tick() -> None:
+            due_s = self.now()
+            while True:
+                call()
+                due_s = max(due_s + ticker.period_s, self.now())
+                if over.wait(max(0.0, due_s - self.now())):
+                    return
+
+        thread = threading.Thread(target=tick, daemon=True)
+        thread.start()
+        try:
+            yield ticker
+        finally:
+            over.set()
+            thread.join()
+
+    def open(self, path: str, writable: bool = False) -> OpenFile:
+        """Keep a small file open, to be read again and again.
+
+        Raises:
+            OSError: it is not there, or may not be opened.
+        """
+        return OpenFile(path, writable)
 
     def read(self, path: str) -> str:
         """The text of a small file.

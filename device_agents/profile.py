@@ -1,4 +1,4 @@
-"""What a device answers: itself, its state, and everything it saw while it ran one job.
+"""What a device answers: everything it saw while it ran one job.
 
 Raw samples, no statistics. Missing is None, never 0. All units are SI and in the name.
 """
@@ -6,58 +6,9 @@ Raw samples, no statistics. Missing is None, never 0. All units are SI and in th
 from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple
 
+from device_agents.device_state import Conditions, GateOutcome, MachineInfo
+from device_agents.energy import EnergyPass
 from device_agents.job import Job
-
-
-@dataclass(frozen=True)
-class MachineInfo:
-    """The device as it describes itself; `emulator` names what it runs on if that is not real hardware of its kind."""
-
-    model: Optional[str]
-    architecture: str
-    kernel: str
-    libc: str
-    cpu: Optional[str]
-    n_cpus: int
-    memory_bytes: Optional[int]
-    emulator: Optional[str] = None
-
-
-@dataclass(frozen=True)
-class Clocks:
-    """One cpufreq policy; `time_in_state_s` maps a clock in Hz (as text) to the time spent there since boot."""
-
-    cpus: str
-    governor: Optional[str]
-    current_hz: Optional[float]
-    min_hz: Optional[float]
-    max_hz: Optional[float]
-    hardware_max_hz: Optional[float]
-    time_in_state_s: Dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """The device at one instant of its own monotonic clock; counters are since boot, `unreadable` says what and why.
-
-    `throttled` is the Raspberry Pi firmware's bit field (bits 0-3 now, 16-19 since boot). `busy_s`, `steal_s` and
-    `total_s` sum all CPUs; `process_s` is the CPU time of the measuring process. `pressure_s` maps cpu, memory, io
-    to the kernel's PSI "some" total.
-    """
-
-    at_s: float
-    clocks: Tuple[Clocks, ...] = ()
-    temperatures_c: Dict[str, float] = field(default_factory=dict)
-    throttled: Optional[int] = None
-    load_1min: Optional[float] = None
-    busy_s: Optional[float] = None
-    steal_s: Optional[float] = None
-    total_s: Optional[float] = None
-    process_s: Optional[float] = None
-    pressure_s: Dict[str, float] = field(default_factory=dict)
-    memory_available_bytes: Optional[int] = None
-    power_source: Optional[str] = None
-    unreadable: Dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,15 +16,6 @@ class TensorInfo:
     name: str
     dtype: str
     shape: Tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class GateOutcome:
-    """How waiting for the gate ended; `reasons` is empty exactly when it was passed."""
-
-    passed: bool
-    waited_s: float
-    reasons: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,3 +138,5 @@ class Profile:
     notes: Tuple[str, ...] = ()
     stages_s: Dict[str, float] = field(default_factory=dict)
     output_values: Tuple[OutputValues, ...] = ()
+    energy: Optional[EnergyPass] = None
+    energy_missing: Optional[str] = None

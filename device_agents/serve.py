@@ -27,6 +27,7 @@ from device_agents.spool import wanted_files
 from device_agents.streams import LineBuffer, claim_stdout
 from device_agents.task import STDERR_TAIL_BYTES, Outcome, Task, digest_of, own_program
 from device_agents.wire import (
+    ENERGY_PASS,
     LATENCY,
     MAX_REQUEST_BYTES,
     OUTPUTS,
@@ -41,6 +42,7 @@ from device_agents.wire import (
     Holder,
     Job,
     Measure,
+    Meters,
     Nothing,
     Refused,
     Release,
@@ -126,7 +128,6 @@ class Agent:
             python=python_version(),
             machine=Machine().describe(),
             runtimes=installed(),
-            meters=(),
             cache_dir=files.cache_dir(),
             free_bytes=files.free_bytes(),
             user_id=os.getuid(),
@@ -164,7 +165,7 @@ class Agent:
     def _dispatch(self, request: Request) -> None:
         body = request.body
         if isinstance(body, Measure):
-            self._begin(request.id, body.job, LATENCY, body.claim)
+            self._begin(request.id, body.job, ENERGY_PASS if request.request == "energy" else LATENCY, body.claim)
         elif isinstance(body, Job):
             self._begin(request.id, body, OUTPUTS, None)
         elif isinstance(body, FilesWanted):
@@ -177,8 +178,12 @@ class Agent:
             self._send(request.id, "adopted", dataclasses.asdict(Nothing()))
         elif request.request == "conditions":
             self._send(request.id, "conditions", dataclasses.asdict(conditions.read(Machine())))
+        elif request.request == "meters":
+            from device_agents.power import discover  # only where it is asked for: an agent shall start at once
+
+            self._send(request.id, "meters", dataclasses.asdict(Meters(discover(Machine()))))
         elif request.request == "ping":
-            self._send(request.id, "pong", dataclasses.asdict(Nothing()))
+            self._send(request.id, "pong", dataclasses.asdict(Machine().clocks()))
             for ticket, followed in self._followed.items():
                 followed.ask(ticket)
         else:

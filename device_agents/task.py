@@ -16,11 +16,11 @@ from device_agents import files
 from device_agents.decoding import WireError
 from device_agents.runtimes import RUNTIMES, machine_for
 from device_agents.streams import LineBuffer
-from device_agents.wire import LATENCY, MAX_REPLY_BYTES, OPERATORS, OUTPUTS, Job, Refused
+from device_agents.wire import ENERGY_PASS, LATENCY, MAX_REPLY_BYTES, OPERATORS, OUTPUTS, Job, Refused
 
 STDERR_TAIL_BYTES = 8192
 
-# The name of the last reply and its body: profile, outputs or refused.
+# The name of the last reply and its body: profile, energy, outputs or refused.
 Outcome = Tuple[str, Dict[str, Any]]
 OnProgress = Callable[[Dict[str, Any]], None]
 
@@ -44,11 +44,12 @@ class Task:
     def __init__(self, job: Job, first_pass: str, program: Sequence[str], lease_descriptor: Optional[int]) -> None:
         self.job = job
         self.deadline = time.monotonic() + job.deadline_s
-        self._pass = first_pass
+        self._pass = self._first_pass = first_pass
         self._program = list(program)
         self._lease_descriptor = lease_descriptor
         self._result: Optional[Dict[str, Any]] = None
-        self._operators_missing: Optional[str] = None
+        # Why a pass that was asked for gave nothing; the latency is kept all the same.
+        self._missing: Dict[str, str] = {}
         self._started_at_s = time.time()
         self._stack = contextlib.ExitStack()
         self._pass_stack = contextlib.ExitStack()
@@ -160,13 +161,23 @@ class Task:
 
     def _end_pass(self) -> Optional[Outcome]:
         refusal = self._collect()
-        if self._pass == OUTPUTS or (refusal is not None and self._pass == LATENCY):
+        if refusal is not None and self._pass == self._first_pass:
             return self._end(refusal)
-        if self._pass == LATENCY and self.job.operators:
-            self._pass = OPERATORS
-            return self._start_pass()
-        self._operators_missing = refusal.message if refusal is not None else None
-        return self._end(None)
+        if refusal is not None:
+            self._missing[self._pass] = refusal.message
+        following = self._next_pass()
+        if following is None:
+            return self._end(None)
+        self._pass = following
+        return self._start_pass()
+
+    def _next_pass(self) -> Optional[str]:
+        """What comes after this pass, if anything: a profile has up to three."""
+        wanted = {LATENCY: True, OPERATORS: self.job.operators, ENERGY_PASS: self.job.energy is not None}
+        order = list(wanted)
+        if self._first_pass != LATENCY:
+            return None
+        return next((name for name in order[order.index(self._pass) + 1 :] if wanted[name]), None)
 
     def _collect(self) -> Optional[Refused]:
         """Wait for the worker that has closed its output; why there is no result, or None when there is one."""
@@ -197,23 +208,34 @@ class Task:
         self.close()
         if refusal is not None:
             return "refused", dataclasses.asdict(refusal)
-        if self._pass == OUTPUTS:
+        if self._first_pass == OUTPUTS:
             return "outputs", {**self._bodies[OUTPUTS], "python": self._python}
+        if self._first_pass == ENERGY_PASS:
+            return "energy", {**self._measured_by(), "energy": self._bodies[ENERGY_PASS]}
         return "profile", self._profile()
 
-    def _profile(self) -> Dict[str, Any]:
+    def _measured_by(self) -> Dict[str, Any]:
         machine = machine_for(self.job)
         info = machine.describe()
         return {
-            **self._bodies[LATENCY],
             "job": dataclasses.asdict(self.job),
             "origin": "emulated" if info.emulator and machine.origin == "measured" else machine.origin,
             "agent_digest": digest_of(self._program[-1]),
             "python": self._python,
-            "machine": dataclasses.asdict(info),
+        }
+
+    def _profile(self) -> Dict[str, Any]:
+        asked = {OPERATORS: self.job.operators, ENERGY_PASS: self.job.energy is not None}
+        missing = {name: self._missing.get(name) if asked[name] else f"not asked for (--{name})" for name in asked}
+        return {
+            **self._bodies[LATENCY],
+            **self._measured_by(),
+            "machine": dataclasses.asdict(machine_for(self.job).describe()),
             "started_at_s": self._started_at_s,
             "operators": self._bodies.get(OPERATORS),
-            "operators_missing": self._operators_missing if self.job.operators else "not asked for (--operators)",
+            "operators_missing": missing[OPERATORS],
+            "energy": self._bodies.get(ENERGY_PASS),
+            "energy_missing": missing[ENERGY_PASS],
             "stages_s": self._stages_s,
         }
 

@@ -18,13 +18,46 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple, Type, Union
 
 from device_agents.decoding import WireError, build
-from device_agents.job import Board, Cluster, FileRef, Gate, InputFile, Job, ModelRef, RuntimeOptions, Schedule, Work
+from device_agents.device_state import Clocks, Conditions, GateOutcome, MachineInfo
+from device_agents.energy import (
+    BATTERY,
+    BOUNDARIES,
+    BUSY,
+    CORE,
+    DC_INPUT,
+    ENERGY,
+    EXTERNAL,
+    IDLE,
+    MARK,
+    MODULE,
+    POWER,
+    SOC_RAILS,
+    UNSTATED,
+    WALL,
+    ClockReading,
+    Energy,
+    EnergyPass,
+    EnergyWindow,
+    MeterInfo,
+    Meters,
+    PowerTrace,
+)
+from device_agents.job import (
+    Board,
+    Cluster,
+    EnergyPlan,
+    FileRef,
+    Gate,
+    InputFile,
+    Job,
+    ModelRef,
+    RuntimeOptions,
+    Schedule,
+    Sensor,
+    Work,
+)
 from device_agents.profile import (
-    Clocks,
-    Conditions,
-    GateOutcome,
     Kernel,
-    MachineInfo,
     OperatorPass,
     Outputs,
     OutputValues,
@@ -34,28 +67,48 @@ from device_agents.profile import (
 )
 
 __all__ = [
+    "BATTERY",
+    "BOUNDARIES",
+    "BUSY",
+    "CORE",
+    "DC_INPUT",
     "DONE",
     "EMULATED",
+    "ENERGY",
+    "ENERGY_PASS",
+    "EXTERNAL",
+    "IDLE",
     "INTERRUPTED",
     "LATENCY",
+    "MARK",
     "MAX_REPLY_BYTES",
     "MAX_REQUEST_BYTES",
     "MEASURED",
+    "MODULE",
     "OPERATORS",
     "OUTPUTS",
+    "POWER",
     "PROTOCOL",
     "REPLIES",
     "REQUESTS",
     "RUNNING",
     "SIMULATED",
+    "SOC_RAILS",
+    "UNSTATED",
     "WAITING",
+    "WALL",
     "Adopt",
     "Board",
     "Claim",
+    "ClockReading",
     "Clocks",
     "Cluster",
     "Conditions",
     "Discard",
+    "Energy",
+    "EnergyPass",
+    "EnergyPlan",
+    "EnergyWindow",
     "FileRef",
     "FilesMissing",
     "FilesWanted",
@@ -70,11 +123,14 @@ __all__ = [
     "Lease",
     "MachineInfo",
     "Measure",
+    "MeterInfo",
+    "Meters",
     "ModelRef",
     "Nothing",
     "OperatorPass",
     "OutputValues",
     "Outputs",
+    "PowerTrace",
     "Profile",
     "Progress",
     "Refused",
@@ -85,6 +141,7 @@ __all__ = [
     "RuntimeInfo",
     "RuntimeOptions",
     "Schedule",
+    "Sensor",
     "Submit",
     "TensorInfo",
     "Ticket",
@@ -96,7 +153,7 @@ __all__ = [
 ]
 
 # Raised whenever an old peer could misread a new one; agents are pushed by content, so both ends agree in practice.
-PROTOCOL = 2
+PROTOCOL = 3
 # A request holds a job at most; a reply may hold 300,000 times of 100,000 kernels, their
 # names and shapes, the executed graph and 100,000 latencies (about 35 MB).
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
@@ -104,7 +161,7 @@ MAX_REPLY_BYTES = 64 * 1024 * 1024
 
 MEASURED, EMULATED, SIMULATED = "measured", "emulated", "simulated"
 # The passes of a job, each in a worker of its own; "outputs" is one inference whose values are what is wanted.
-LATENCY, OPERATORS, OUTPUTS = "latency", "operators", "outputs"
+LATENCY, OPERATORS, OUTPUTS, ENERGY_PASS = "latency", "operators", "outputs", "energy"
 # The states of a ticket. An interrupted one has no result, and nothing on the device will ever make one.
 WAITING, RUNNING, DONE, INTERRUPTED = "waiting", "running", "done", "interrupted"
 
@@ -127,7 +184,6 @@ class Hello:
     python: str
     machine: MachineInfo
     runtimes: Tuple[RuntimeInfo, ...]
-    meters: Tuple[str, ...]
     cache_dir: str
     free_bytes: int
     user_id: Optional[int] = None
@@ -136,7 +192,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a job is: `stage` (gate, load, warm-up, rounds, operators, outputs), `done` of `total` in it.
+    """Where a job is: `stage` (gate, load, warm-up, rounds, operators, energy, outputs), `done` of `total` in it.
 
     The host itself says `upload` in this form, in bytes.
     """
@@ -201,7 +257,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Measure:
-    """Request `profile`: measure now, for as long as this link lasts."""
+    """Requests `profile` and `energy` (that pass alone): measure now, for as long as this link lasts."""
 
     job: Job
     claim: Claim
@@ -301,7 +357,7 @@ class Tickets:
 
 @dataclass(frozen=True)
 class Nothing:
-    """The body of requests and replies that need none (ping, pong, adopted, discarded and others)."""
+    """The body of requests and replies that need none (ping, adopted, discarded and others)."""
 
 
 REQUESTS: Dict[str, Type[Any]] = {
@@ -310,6 +366,8 @@ REQUESTS: Dict[str, Type[Any]] = {
     "missing": FilesWanted,
     "adopt": Adopt,
     "profile": Measure,
+    "energy": Measure,
+    "meters": Nothing,
     "outputs": Job,
     "submit": Submit,
     "tickets": Nothing,
@@ -321,12 +379,14 @@ REQUESTS: Dict[str, Type[Any]] = {
 }
 REPLIES: Dict[str, Type[Any]] = {
     "hello": Hello,
-    "pong": Nothing,
+    "pong": ClockReading,
     "conditions": Conditions,
     "missing": FilesMissing,
     "adopted": Nothing,
     "progress": Progress,
     "profile": Profile,
+    "energy": Energy,
+    "meters": Meters,
     "outputs": Outputs,
     "submitted": Ticket,
     "tickets": Tickets,

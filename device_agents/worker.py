@@ -16,16 +16,22 @@ from typing import Any, Callable, Dict, Optional, Union
 
 from device_agents import files, measure
 from device_agents.decoding import build
+from device_agents.energy_pass import energy_pass
 from device_agents.machine import python_version
 from device_agents.operator_pass import operator_pass
 from device_agents.runtimes import RuntimeRefusal, machine_for
 from device_agents.streams import claim_stdout
 from device_agents.task import corrupt_model
-from device_agents.wire import LATENCY, OPERATORS, OUTPUTS, Job, Progress, Refused
+from device_agents.wire import ENERGY_PASS, LATENCY, OPERATORS, OUTPUTS, Job, Progress, Refused
 
 # linux/prctl.h
 PR_SET_PDEATHSIG = 1
-PASSES = {LATENCY: measure.latency_pass, OPERATORS: operator_pass, OUTPUTS: measure.outputs_pass}
+PASSES = {
+    LATENCY: measure.latency_pass,
+    OPERATORS: operator_pass,
+    ENERGY_PASS: energy_pass,
+    OUTPUTS: measure.outputs_pass,
+}
 
 
 def main() -> int:

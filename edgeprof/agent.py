@@ -185,6 +185,30 @@ class Agent:
             profile: wire.Profile = self._ask("profile", measure, "profile", within_s, on_progress)
         return self._of_job(profile, job)
 
+    def energy(self, job: wire.Job, on_progress: OnProgress | None = None) -> wire.Energy:
+        """Have the energy pass alone of a job, whose files are on the device, measured by its plan.
+
+        Raises:
+            JobRefused, AgentLost: as for `profile`.
+        """
+        within_s = job.deadline_s + self._deadlines.answer_s
+        with self._patience(sum(file.size_bytes for file in job.model.files)):
+            measure = wire.Measure(job, self._claim_for(job))
+            energy: wire.Energy = self._ask("energy", measure, "energy", within_s, on_progress)
+        if energy.job != job:
+            raise ProtocolError(f"{self._name}: the device answered with the energy of another job", "measure again")
+        return energy
+
+    def meters(self) -> tuple[wire.MeterInfo, ...]:
+        """Every power meter of the device, the preferred one first; also those that cannot be read now."""
+        answer: wire.Meters = self._ask("meters", wire.Nothing(), "meters")
+        return answer.meters
+
+    def clocks(self) -> wire.ClockReading:
+        """The device's clocks at some instant between asking and the answer."""
+        answer: wire.ClockReading = self._ask("ping", wire.Nothing(), "pong")
+        return answer
+
     def outputs(self, job: wire.Job) -> wire.Outputs:
         """What a model that is on the device computes from the job's inputs, in one inference.
 

@@ -47,6 +47,7 @@ class Settings:
     seed: int = 0
     deadline_s: float = 900.0
     check_outputs: bool = True
+    energy: wire.EnergyPlan | None = None
 
     def with_batch(self, batch: int | None) -> Settings:
         """The same with this batch."""
@@ -286,6 +287,7 @@ class OpenDevice:
             deadline_s=settings.deadline_s,
             send_outputs=settings.check_outputs and runtime != "simulated",
             inputs=tuple(item for item, _ in model.inputs.files),
+            energy=settings.energy,
         )
         if runtime != "simulated":
             return job

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from device_agents.wire import Profile, RuntimeOptions
+from device_agents.wire import EnergyPass, Profile, RuntimeOptions
 from edgeprof.errors import StoreError
 
 __all__ = [
     "SCHEMA",
     "Operator",
+    "OperatorLoop",
+    "OperatorLoops",
     "OutputCheck",
     "OutputDifference",
     "Run",
@@ -128,6 +130,34 @@ class Structure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OperatorLoop:
+    """An operator as the runtime executed it, cut out as a small model of its own and measured in a loop.
+
+    It stands for all `kernels` (indices as in `Operator.kernel`) that are the same operator on the same shapes.
+    `model_digest` is that of the small model. `missing` says why there is no `energy`.
+    """
+
+    kernels: tuple[int, ...]
+    model_digest: str | None = None
+    energy: EnergyPass | None = None
+    missing: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorLoops:
+    """The loops of every distinct operator, measured in the order that `seed` shuffled them into.
+
+    `empty` is the same loop around a model that does nothing: what calling the runtime costs. None where there is none,
+    and `empty_missing` says why.
+    """
+
+    seed: int
+    operators: tuple[OperatorLoop, ...]
+    empty: EnergyPass | None = None
+    empty_missing: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One profile as it is stored and exported. `operators[i]` explains kernel `operators[i].kernel`.
 
@@ -135,6 +165,7 @@ class Run:
     were passed over and why. `stages_s` tells where the host's time went (connect, probe, push, profile, map).
     `structure` is the structural check of the operators; None where they were not timed.
     `output_check_missing` says why outputs were not compared; both are None in documents from before that was done.
+    `loops` has the raw energy of single operators; `loops_missing` says why not.
     """
 
     id: str
@@ -148,6 +179,8 @@ class Run:
     output_check: OutputCheck | None = None
     output_check_missing: str | None = None
     structure: Structure | None = None
+    loops: OperatorLoops | None = None
+    loops_missing: str | None = None
     schema: int = SCHEMA
 
 

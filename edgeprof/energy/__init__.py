@@ -1,0 +1,21 @@
+"""Joules from power traces: of a whole inference, and of its operators, with intervals and the reasons for doubt."""
+
+from edgeprof.energy.results import (
+    Discarded,
+    Interval,
+    ModelEnergy,
+    ObserverEffect,
+    OperatorEnergies,
+    OperatorEnergy,
+    WindowEnergy,
+)
+
+__all__ = [
+    "Discarded",
+    "Interval",
+    "ModelEnergy",
+    "ObserverEffect",
+    "OperatorEnergies",
+    "OperatorEnergy",
+    "WindowEnergy",
+]
