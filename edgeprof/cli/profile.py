@@ -32,6 +32,7 @@ Examples:
   edgeprof profile model.onnx --operators
   edgeprof profile model.tflite -d pi5 -d pi4 --threads 4
   edgeprof profile model.onnx -d pi5 --require trusted --json profile.json
+  edgeprof profile model.tflite -d pi5 --energy
   edgeprof profile model.onnx --input inputs.npz
   edgeprof profile model.onnx --batch 1,2,4,8
   edgeprof profile silero_vad_16k_op15.onnx --shape input=1,576 --shape state=2,1,128"""
@@ -58,6 +59,30 @@ class Seconds(click.FloatRange):
 @click.option("--operators", is_flag=True, help="Time every operator too, in a second pass.")
 @click.option(
     "--operator-runs", type=click.IntRange(1), default=30, show_default=True, help="Runs of the operator pass, at most."
+)
+@click.option(
+    "--energy",
+    is_flag=True,
+    help="Measure energy too: of an inference, and of its operators, each cut out and looped alone. Takes minutes.",
+)
+@click.option(
+    "--meter",
+    metavar="NAME",
+    help="What measures it: a meter of `devices show`, shelly:HOST, tasmota:HOST, joulescope, or external for a trace "
+    "to `runs attach` later.  [default: the device's own in fleet.toml, else the best it has]",
+)
+@click.option(
+    "--energy-windows", type=click.IntRange(5, 1000), default=5, show_default=True, help="Windows of load, at least."
+)
+@click.option(
+    "--energy-window", type=Seconds(1, 3600), default=10.0, show_default=True, help="Seconds of a window, at least."
+)
+@click.option(
+    "--energy-budget",
+    type=Seconds(0),
+    default=900.0,
+    show_default=True,
+    help="Seconds for operators in loops, those first that take longest; 0 for none.",
 )
 @click.option(
     "--threads",

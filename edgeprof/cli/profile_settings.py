@@ -37,10 +37,24 @@ def to_settings(options: dict[str, Any]) -> Settings:
         ),
         schedule=_schedule(options),
         gate=wire.Gate(timeout_s=options["gate_timeout"]),
-        operators=options["operators"],
+        # Operators cut out one by one are compared with what they take in the model.
+        operators=options["operators"] or (options["energy"] and options["energy_budget"] > 0),
+        energy=_energy_plan(options),
         seed=options["seed"],
         deadline_s=options["deadline"],
         check_outputs=options["check_outputs"],
+    )
+
+
+def _energy_plan(options: dict[str, Any]) -> wire.EnergyPlan | None:
+    from device_agents import wire
+
+    if not options["energy"]:
+        if options["meter"] is not None:
+            raise click.UsageError("--meter says what measures energy, which was not asked for: add --energy")
+        return None
+    return wire.EnergyPlan(
+        meter=options["meter"] or "", windows=options["energy_windows"], window_s=options["energy_window"]
     )
 
 
