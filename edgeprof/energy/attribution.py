@@ -23,9 +23,10 @@ __all__ = ["attribute"]
 WIDEST_ERROR = 0.5
 # Only where loops cover nearly all of the model's time do they have to add up to it.
 COVERED_SHARE = 0.95
+NOT_LOOPED = "it was not measured in a loop"
 HOT = (
-    "in a loop caches are warm and clocks settled: in the model an operator may take more or less; intervals are of the "
-    "measurement alone"
+    "in a loop caches are warm and clocks settled: in the model an operator may take more or less; intervals are of "
+    "the measurement alone"
 )
 
 
@@ -43,14 +44,9 @@ def attribute(run: Run) -> OperatorEnergies:
         _require_same_meter(energy, loop.energy)
     times_s = _times_in_model(recorded, whole.latency_s.value - empty.latency_s.value)
     found = {kernel: one for loop in loops.operators for kernel, one in _of_loop(loop, empty, times_s).items()}
-    missing = OperatorEnergy(kernel=-1, isolated_j=None, in_model_j=None, missing="it was not measured in a loop")
-    ordered = [found.get(k, _as(missing, k)) for k in range(len(recorded.kernels))]
+    ordered = [found.get(k) or _missing(k, NOT_LOOPED) for k in range(len(recorded.kernels))]
     covered = sum(times_s[one.kernel] for one in ordered if one.isolated_j is not None) / (sum(times_s) or 1.0)
     return _closed(ordered, whole, empty, covered)
-
-
-def _as(one: OperatorEnergy, kernel: int) -> OperatorEnergy:
-    return OperatorEnergy(kernel=kernel, isolated_j=None, in_model_j=None, missing=one.missing)
 
 
 def _empty(energy: EnergyPass | None, missing: str | None) -> ModelEnergy:
@@ -75,7 +71,7 @@ def _require_same_meter(whole: EnergyPass, other: EnergyPass | None) -> None:
 
 
 def _times_in_model(recorded: OperatorPass, room_s: float) -> list[float]:
-    """Median times of the kernels, scaled down where the profiler made them longer than a run without it has room for."""
+    """Median times of the kernels, scaled down where the profiler made them longer than a run without it has room."""
     times_s = [float(np.median(kernel.times_s)) if kernel.times_s else 0.0 for kernel in recorded.kernels]
     total_s = sum(times_s)
     scale = min(1.0, room_s / total_s) if total_s > 0 and room_s > 0 else 1.0
@@ -84,12 +80,12 @@ def _times_in_model(recorded: OperatorPass, room_s: float) -> list[float]:
 
 def _of_loop(loop: OperatorLoop, empty: ModelEnergy, times_s: list[float]) -> dict[int, OperatorEnergy]:
     """The energy of every kernel that this loop stands for."""
+    if loop.energy is None:
+        return _none(loop, loop.missing or NOT_LOOPED)
     try:
-        if loop.energy is None:
-            raise MeasurementError(loop.missing or "it was not measured in a loop")
         isolated, isolated_s = _isolated(model_energy(loop.energy), empty)
     except MeasurementError as error:
-        return {k: OperatorEnergy(kernel=k, isolated_j=None, in_model_j=None, missing=str(error)) for k in loop.kernels}
+        return _none(loop, str(error))
     found = {}
     for kernel in loop.kernels:
         scale = times_s[kernel] / isolated_s
@@ -101,6 +97,14 @@ def _of_loop(loop: OperatorLoop, empty: ModelEnergy, times_s: list[float]) -> di
         )
         found[kernel] = OperatorEnergy(kernel=kernel, isolated_j=scaled, in_model_j=None)
     return found
+
+
+def _none(loop: OperatorLoop, missing: str) -> dict[int, OperatorEnergy]:
+    return {kernel: _missing(kernel, missing) for kernel in loop.kernels}
+
+
+def _missing(kernel: int, missing: str) -> OperatorEnergy:
+    return OperatorEnergy(kernel=kernel, isolated_j=None, in_model_j=None, missing=missing)
 
 
 def _isolated(loop: ModelEnergy, empty: ModelEnergy) -> tuple[Interval, float]:

@@ -1,4 +1,4 @@
-"""Intervals of a median over few windows, whose noise is known twice: from the meter's values and from their scatter."""
+"""Intervals of a median over few windows, whose noise is known twice: by the meter's values, and by their scatter."""
 
 from __future__ import annotations
 
