@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from edgeprof.errors import MeasurementError
 from edgeprof.operators import OperatorRow, operator_rows
+from edgeprof.reports.joules import joules
 from edgeprof.run import Run
 
 __all__ = ["operators_csv", "samples_csv"]
@@ -34,6 +35,9 @@ OPERATOR_COLUMNS = (
     "macs_per_s",
     "block",
     "layer",
+    "energy_j",
+    "energy_low_j",
+    "energy_high_j",
 )
 SAMPLE_COLUMNS = ("round", "sample", "latency_s")
 
@@ -51,13 +55,22 @@ def operators_csv(runs: Sequence[Run]) -> str:
                 f"run {run.id}: no operators to write: {reason}",
                 "profile again with --operators, or write the latency samples: --csv FILE --samples",
             )
-    rows = ((*_run_cells(run), *_operator_cells(row)) for run in runs for row in operator_rows(run))
+    rows = (row for run in runs for row in _operator_rows(run))
     return _csv((*RUN_COLUMNS, *OPERATOR_COLUMNS), rows)
 
 
 def samples_csv(runs: Sequence[Run]) -> str:
     """One row per raw latency of the pass without operator profiling; rounds and samples count from 0."""
     return _csv((*RUN_COLUMNS, *SAMPLE_COLUMNS), (row for run in runs for row in _sample_rows(run)))
+
+
+def _operator_rows(run: Run) -> Iterator[tuple[Cell, ...]]:
+    cells, energies = _run_cells(run), joules(run)
+    for row in operator_rows(run):
+        found = energies.of_kernel(row.index)
+        best = (found.in_model_j or found.isolated_j) if found is not None else None
+        energy: tuple[Cell, ...] = (None, None, None) if best is None else (best.value, best.low, best.high)
+        yield (*cells, *_operator_cells(row), *energy)
 
 
 def _sample_rows(run: Run) -> Iterator[tuple[Cell, ...]]:

@@ -12,9 +12,11 @@ from typing import Any
 
 import msgspec
 
+from edgeprof.energy import ModelEnergy, OperatorEnergies
 from edgeprof.errors import MeasurementError, StoreError
 from edgeprof.operators import OperatorRow, OperatorTotals, operator_rows, operator_totals
 from edgeprof.outputs import disagreements
+from edgeprof.reports.joules import joules
 from edgeprof.run import REREAD, SCHEMA, OutputCheck, Run, Structure, check_run, check_schema
 from edgeprof.statistics import Summary, summarise
 from edgeprof.throughput import Throughput, throughput
@@ -72,6 +74,10 @@ class Document:
     operator_totals: OperatorTotals | None
     operator_notes: tuple[str, ...]
     structure: Structure | None
+    energy: ModelEnergy | None
+    energy_missing: str | None
+    operator_energies: OperatorEnergies | None
+    operator_energies_missing: str | None
     output_check: OutputCheck | None
     output_check_missing: str | None
     output_disagreements: tuple[str, ...]
@@ -157,6 +163,7 @@ def _document(run: Run) -> Document:
     profile = run.profile
     summary, missing = _summary(run)
     ref = profile.job.model
+    energy = joules(run)
     return Document(
         schema=SCHEMA,
         id=run.id,
@@ -178,6 +185,10 @@ def _document(run: Run) -> Document:
         operator_totals=operator_totals(run),
         operator_notes=operator_notes(profile),
         structure=run.structure,
+        energy=energy.model,
+        energy_missing=energy.missing,
+        operator_energies=energy.operators,
+        operator_energies_missing=energy.operators_missing,
         output_check=run.output_check,
         output_check_missing=run.output_check_missing,
         output_disagreements=disagreements(run.output_check) if run.output_check is not None else (),

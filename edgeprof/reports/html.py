@@ -15,6 +15,7 @@ from device_agents.wire import MEASURED
 from edgeprof.errors import MeasurementError
 from edgeprof.operators import OperatorRow, OperatorTotals, operator_rows, operator_totals
 from edgeprof.reports.agreement import ADVICE, agreement
+from edgeprof.reports.joules import Joules, energy_cell, energy_lines, joules
 from edgeprof.reports.quantities import count, duration, interval, percent, plain, shape, size
 from edgeprof.reports.structure import structure_line
 from edgeprof.run import Run
@@ -73,12 +74,14 @@ def html_fragment(run: Run, *, top: int = 20) -> str:
     except MeasurementError:
         summary = None
     verdict = judge(run.profile, summary)
+    found = joules(run)
     parts = (
         f"<style>{STYLE}</style>",
         _head(run, verdict),
         _figures(run, summary),
         _reasons(run, verdict),
-        *_operators(run, top),
+        _energy(run, found),
+        *_operators(run, top, found),
         _details(run, verdict),
     )
     return f'<div class="edgeprof">{"".join(parts)}</div>'
@@ -236,10 +239,23 @@ def _details(run: Run, verdict: Verdict) -> str:
     return f"<details><summary>Conditions and notes</summary><dl>{body}</dl></details>"
 
 
+# --- energy --------------------------------------------------------------------------------------------------------
+
+
+def _energy(run: Run, found: Joules) -> str:
+    lines = list(energy_lines(run, found))
+    if not lines:
+        return ""
+    if found.model is None:
+        return f'<p><span class="soft">{_text(lines[0].label)}</span> {_text(lines[0].text)}</p>'
+    body = "".join(f"<dt>{_text(line.label)}</dt><dd>{_text(line.text)}</dd>" for line in lines)
+    return f"<dl>{body}</dl>"
+
+
 # --- operators -----------------------------------------------------------------------------------------------------
 
 
-def _operators(run: Run, top: int) -> Iterator[str]:
+def _operators(run: Run, top: int, found: Joules) -> Iterator[str]:
     rows, totals, recorded = operator_rows(run), operator_totals(run), run.profile.operators
     if recorded is None or totals is None or not rows:
         why = run.profile.operators_missing or "no kernel was timed"
@@ -247,24 +263,27 @@ def _operators(run: Run, top: int) -> Iterator[str]:
         return
     rows = sorted(rows, key=lambda row: -(row.median_s or 0.0))
     largest = max(row.share or 0.0 for row in rows)
-    yield _table(rows[:top], largest, recorded.resolution_s)
+    yield _table(rows[:top], largest, recorded.resolution_s, found)
     if rows[top:]:
         share = percent(sum(row.share or 0.0 for row in rows[top:]))
-        rest = _table(rows[top:], largest, recorded.resolution_s)
+        rest = _table(rows[top:], largest, recorded.resolution_s, found)
         yield f"<details><summary>{len(rows) - top} more kernels, {share} of the time</summary>{rest}</details>"
     yield _sums(run, totals)
 
 
-def _table(rows: Sequence[OperatorRow], largest: float, step_s: float) -> str:
+def _table(rows: Sequence[OperatorRow], largest: float, step_s: float, found: Joules) -> str:
+    energy = '<th class="n">Energy</th>' if found.operators is not None else ""
     head = (
         '<th>Operator</th><th>Type</th><th>Maps to</th><th class="n">Time</th><th class="n">Share</th><th></th>'
-        '<th class="n">Spread</th><th class="n">MACs</th><th class="n">Moved</th><th>Output</th>'
+        f'{energy}<th class="n">Spread</th><th class="n">MACs</th><th class="n">Moved</th><th>Output</th>'
     )
-    body = "".join(_row(row, largest, step_s) for row in rows)
+    body = "".join(_row(row, largest, step_s, found) for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _row(row: OperatorRow, largest: float, step_s: float) -> str:
+def _row(row: OperatorRow, largest: float, step_s: float, found: Joules) -> str:
+    cell = _text(energy_cell(found.of_kernel(row.index)))
+    energy = f'<td class="n">{cell}</td>' if found.operators is not None else ""
     took = ("~" if row.below_resolution else "") + duration(row.median_s, step_s=step_s)
     width = round(100 * (row.share or 0.0) / largest, 1) if largest else 0
     maps_to = f"{len(row.nodes)} nodes" if row.origin == "fused" else row.origin
@@ -275,7 +294,7 @@ def _row(row: OperatorRow, largest: float, step_s: float) -> str:
         f'<tr class="{kind}"><td class="name" title="kernel: {_text(row.kernel)}">{_breakable(row.name)}</td>'
         f'<td class="type">{_text(row.type)}</td><td class="mark">{_text(maps_to)}</td><td class="n">{_text(took)}</td>'
         f'<td class="n">{percent(row.share)}</td><td><span class="bar"><i style="width:{width}%"></i></span></td>'
-        f'<td class="n">{percent(row.spread)}</td><td class="n">{count(row.macs)}</td>'
+        f'{energy}<td class="n">{percent(row.spread)}</td><td class="n">{count(row.macs)}</td>'
         f'<td class="n">{size(row.moved_bytes)}</td><td>{_text(output + more)}</td></tr>'
     )
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Literal
 
-from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -19,7 +17,9 @@ from edgeprof.errors import MeasurementError
 from edgeprof.operators import OperatorRow, OperatorTotals, operator_rows, operator_totals
 from edgeprof.reports.agreement import ADVICE, agreement
 from edgeprof.reports.groups import render_groups
-from edgeprof.reports.quantities import count, duration, interval, keep_end, percent, plain, shape, size
+from edgeprof.reports.joules import Joules, energy_lines, joules
+from edgeprof.reports.operator_table import OperatorTable
+from edgeprof.reports.quantities import duration, interval, percent, plain, shape, size
 from edgeprof.reports.structure import structure_line
 from edgeprof.run import Run
 from edgeprof.statistics import Summary, summarise
@@ -37,29 +37,6 @@ LEVEL_STYLES = {
 ORIGIN_STYLES = {MEASURED: "bold green"}
 DIGEST_LENGTH = 12
 LABEL_WIDTH = 16
-# From these widths on the operator table also shows work and output shapes, and input shapes too.
-WIDE, WIDEST = 112, 150
-BAR_WIDTH, TYPE_WIDTH, INPUT_WIDTH, OUTPUT_WIDTH = 8, 17, 18, 14
-NARROWEST_NAME, WIDEST_NAME = 16, 60
-Column = tuple[str, int, Literal["left", "right"]]
-COLUMNS: tuple[Column, ...] = (
-    ("Type", TYPE_WIDTH, "left"),
-    ("Maps to", 8, "left"),
-    ("Time", 8, "right"),
-    ("Share", 5, "right"),
-    ("", BAR_WIDTH, "left"),
-    ("Spread", 6, "right"),
-)
-WORK_COLUMNS: tuple[Column, ...] = (
-    ("MACs", 7, "right"),
-    ("Moved", 7, "right"),
-    ("MAC/B", 6, "right"),
-)
-INPUT_COLUMN: Column = ("Input", INPUT_WIDTH, "left")
-OUTPUT_COLUMN: Column = ("Output", OUTPUT_WIDTH, "left")
-# What a narrow terminal does without, the least wanted first: bars, spread, type.
-DROPPED = ("", "Spread", "Type")
-MARKS = {"layout": "layout", "unmapped": "unmapped", "node": "node"}
 
 
 def render_run(run: Run, *, top: int = 20, group_by: str = "node") -> RenderableType:
@@ -69,8 +46,9 @@ def render_run(run: Run, *, top: int = 20, group_by: str = "node") -> Renderable
     except MeasurementError:
         summary = None
     verdict = judge(run.profile, summary)
+    found = joules(run)
     parts: list[RenderableType] = [_head(run), Text(), _latency(run, summary), Text(), _verdict(run, verdict), Text()]
-    return Group(*parts, *_operators(run, top, group_by))
+    return Group(*parts, *_energy(run, found), *_operators(run, top, group_by, found))
 
 
 # --- head ----------------------------------------------------------------------------------------------------------
@@ -222,10 +200,22 @@ def _level(level: str, origin: str) -> Text:
     return Text.assemble((level.upper(), "bold yellow" if level == TRUSTED else style), (claim, "yellow"))
 
 
+# --- energy --------------------------------------------------------------------------------------------------------
+
+
+def _energy(run: Run, found: Joules) -> Iterator[RenderableType]:
+    grid = _grid()
+    for line in energy_lines(run, found):
+        grid.add_row(line.label, Text(plain(line.text), style="yellow" if line.is_doubt else ""))
+    if grid.row_count:
+        yield grid
+        yield Text()
+
+
 # --- operators -----------------------------------------------------------------------------------------------------
 
 
-def _operators(run: Run, top: int, group_by: str) -> Iterator[RenderableType]:
+def _operators(run: Run, top: int, group_by: str, found: Joules) -> Iterator[RenderableType]:
     totals = operator_totals(run)
     recorded = run.profile.operators
     if recorded is None or totals is None:
@@ -240,80 +230,8 @@ def _operators(run: Run, top: int, group_by: str) -> Iterator[RenderableType]:
         yield render_groups(run, group_by, top)
         shown = rows
     elif rows:
-        yield OperatorTable(shown, recorded.resolution_s, run.id)
+        yield OperatorTable(shown, recorded.resolution_s, run.id, found)
     yield _sums(run, totals, shown, recorded.resolution_s)
-
-
-class OperatorTable:
-    """The operators in one form for every runtime; a wide terminal also gets work and shapes, others are told where."""
-
-    def __init__(self, rows: list[OperatorRow], step_s: float, run_id: str) -> None:
-        self._rows = rows
-        self._step_s = step_s
-        self._run_id = run_id
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        is_wide, is_widest = options.max_width >= WIDE, options.max_width >= WIDEST
-        extra = (*WORK_COLUMNS, *((INPUT_COLUMN,) if is_widest else ()), OUTPUT_COLUMN) if is_wide else ()
-        columns = (*_fitting(options.max_width), *extra)
-        room = options.max_width - sum(width + 1 for _, width, _ in columns)
-        name_width = min(WIDEST_NAME, max(NARROWEST_NAME, room))
-        table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
-        table.add_column("Operator", width=name_width, no_wrap=True)
-        for title, width, justify in columns:
-            table.add_column(title, width=width, justify=justify, no_wrap=True)
-        largest = max((row.share or 0.0 for row in self._rows), default=0.0)
-        for row in self._rows:
-            name = Text(keep_end(plain(row.name), name_width), style="dim" if row.origin == "layout" else "")
-            cells = _cells(row, largest, self._step_s) | (_work_cells(row) if is_wide else {})
-            table.add_row(name, *(cells[title] for title, _, _ in columns))
-        yield table
-        if not is_wide:
-            export = f"`edgeprof runs export {plain(self._run_id)} --csv -`"
-            yield Text(f"MACs, bytes moved, intensity and shapes: a wider terminal, or {export}", style="dim")
-
-
-def _fitting(room: int) -> tuple[Column, ...]:
-    columns = list(COLUMNS)
-    for dropped in DROPPED:
-        if NARROWEST_NAME + sum(width + 1 for _, width, _ in columns) > room:
-            columns = [column for column in columns if column[0] != dropped]
-    return tuple(columns)
-
-
-def _cells(row: OperatorRow, largest: float, step_s: float) -> dict[str, Text]:
-    took = ("~" if row.below_resolution else "") + duration(row.median_s, step_s=step_s)
-    length = round(BAR_WIDTH * (row.share or 0.0) / largest) if largest else 0
-    return {
-        "Type": Text(_keep_start(plain(row.type), TYPE_WIDTH)),
-        "Maps to": Text(_maps_to(row), style="yellow" if row.origin == "unmapped" else ""),
-        "Time": Text(took),
-        "Share": Text(percent(row.share)),
-        "": Text("█" * length, style="blue"),
-        "Spread": Text(percent(row.spread), style="dim"),
-    }
-
-
-def _maps_to(row: OperatorRow) -> str:
-    return f"{len(row.nodes)} nodes" if row.origin == "fused" else MARKS.get(row.origin, plain(row.origin))
-
-
-def _work_cells(row: OperatorRow) -> dict[str, Text]:
-    return {
-        "MACs": Text(count(row.macs)),
-        "Moved": Text(size(row.moved_bytes)),
-        "MAC/B": Text("-" if row.intensity is None else f"{row.intensity:.3g}"),
-        "Input": _first_shape(row.input_shapes, INPUT_WIDTH),
-        "Output": _first_shape(row.output_shapes, OUTPUT_WIDTH),
-    }
-
-
-def _first_shape(shapes: tuple[tuple[int, ...], ...], width: int) -> Text:
-    """The first shape, and how many more there are: "1x16x48x48 +2"."""
-    if not shapes:
-        return Text("-")
-    more = f" +{len(shapes) - 1}" if len(shapes) > 1 else ""
-    return Text(_keep_start(shape(shapes[0]), width - len(more)) + more)
 
 
 def _sums(run: Run, totals: OperatorTotals, shown: list[OperatorRow], resolution_s: float) -> Table:
@@ -383,7 +301,3 @@ def _plural(n: int, noun: str) -> str:
 
 def _plain(text: str) -> Text:
     return Text(plain(text))
-
-
-def _keep_start(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
