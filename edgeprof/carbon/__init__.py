@@ -1,7 +1,7 @@
 """Grams of CO2e per inference, by the SCI of ISO/IEC 21031: every input with its source, its kind and its range.
 
-    from edgeprof.carbon import carbon_of
-    statement = carbon_of(run, zone="FR", rate="10/s")
+from edgeprof.carbon import carbon_of
+statement = carbon_of(run, zone="FR", rate="10/s")
 """
 
 from __future__ import annotations

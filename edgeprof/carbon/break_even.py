@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeprof.carbon.embodied import EMBODIED, LIFETIME
 from edgeprof.carbon.intensity import INTENSITY
-from edgeprof.carbon.monte_carlo import CONFIDENCE, Numbers, Spread, draw, nominal, spread
+from edgeprof.carbon.monte_carlo import CONFIDENCE, Number, Numbers, Spread, draw, nominal, spread
 from edgeprof.carbon.quantity import YEAR_S
 from edgeprof.carbon.sci import RESERVED
 from edgeprof.carbon.statement import Case
@@ -49,7 +49,8 @@ class BreakEven:
         least = "at least " if self.is_lower_bound else ""
         return (
             f"{self.new} pays back its making after {least}{_years(self.years)} against keeping {self.old}"
-            f" (90 %: {low} to {high}); within its own life in {self.within_lifetime:.0%} of draws, never in {self.never:.0%}"
+            f" (90 %: {low} to {high}); within its own life in {self.within_lifetime:.0%} of draws,"
+            f" never in {self.never:.0%}"
         )
 
 
@@ -70,7 +71,7 @@ def break_even(old: Case, new: Case, *, seed: int = 0) -> BreakEven:
     draws_b = draw(new.inputs, seed=seed, side="new", shared=SHARED)
     per_year = old.rate_hz * YEAR_S
 
-    def yearly(case: Case, numbers: Numbers) -> float:
+    def yearly(case: Case, numbers: Numbers) -> Number:
         return case.operational_g(RESERVED, numbers) * per_year
 
     saved = np.asarray(yearly(old, draws_a) - yearly(new, draws_b))

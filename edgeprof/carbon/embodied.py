@@ -25,8 +25,8 @@ G_PER_CHIP, N_CHIPS = 150.0, 2
 # Bottom-up models of chips miss about half (Pirson and Bol 2021, arXiv:2105.02082, truncation).
 TRUNCATION = 2.0
 BOUND_NOTE = (
-    "a LOWER BOUND: memory and the packages of two chips alone, without the processor's die, board, casing, power supply;"
-    " the range goes to twice that, for truncation, and the truth may be far above"
+    "a LOWER BOUND: memory and the packages of two chips alone, without the processor's die, board, casing or power"
+    " supply; the range goes to twice that, for truncation, and the truth may be far above"
 )
 
 
@@ -111,17 +111,21 @@ def of_user(embodied: str, lifetime: str | None) -> Embodied:
         note=None if is_range else RANGE_NOTE,
     )  # fmt: skip
     return Embodied(
-        device="as given", total=total, lifetime=_default_lifetime() if lifetime is None else _lifetime_of_user(lifetime)
+        device="as given",
+        total=total,
+        lifetime=_default_lifetime() if lifetime is None else _lifetime_of_user(lifetime),
     )
 
 
 def lower_bound(memory_bytes: int | None, lifetime: str | None = None) -> Embodied:
-    """What is surely in a device that nobody published a figure of, by ACT: its memory, and the packages of two chips."""
+    """What is surely in a device without a published figure, by ACT: its memory, and the packages of two chips."""
     per_gb = act("dram_hynix", "lpddr4")
     memory_gb = (memory_bytes or 0) / 1e9
     value = N_CHIPS * G_PER_CHIP + memory_gb * per_gb
     parts = f"{N_CHIPS} chips x {G_PER_CHIP:g} g"
-    parts += f" + {memory_gb:.2g} GB x {per_gb:g} g (LPDDR4)" if memory_bytes else "; the size of its memory is not known"
+    parts += (
+        f" + {memory_gb:.2g} GB x {per_gb:g} g (LPDDR4)" if memory_bytes else "; the size of its memory is not known"
+    )
     total = Input(
         name=EMBODIED, value=value, unit="g", kind=MODELLED, year="2025",
         source=f"ACT parameters (MIT, commit abc9fbb): {parts}",
@@ -160,6 +164,7 @@ def _find(wanted: str) -> Published:
         near = [names[match] for match in difflib.get_close_matches(key, names, n=3, cutoff=0.4)]
         hint = f"did you mean {', '.join(near)}? " if near else ""
         raise CarbonError(
-            f"no published figure for {wanted!r}", f'{hint}See edgeprof carbon --list-devices, or give --embodied "10 kg"'
+            f"no published figure for {wanted!r}",
+            f'{hint}See edgeprof carbon --list-devices, or give --embodied "10 kg"',
         )
     return found[0]

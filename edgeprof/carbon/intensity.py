@@ -23,12 +23,15 @@ COUNTRY_SOURCE = "Our World in Data; Ember; Energy Institute (CC BY 4.0)"
 # lie between 0.44 and 1.81 times the USA as a whole (349.7 g/kWh there).
 COUNTRY_LOW, COUNTRY_HIGH = 0.44, 1.81
 COUNTRY_NOTE = "a country's yearly average stands for a local grid: range as that of US states around the USA"
+OLD_BEFORE = "2020"
 # Within a state there are hours and years: assumed, for want of a published spread.
 STATE_LOW, STATE_HIGH = 0.8, 1.2
 STATE_NOTE = "a yearly average stands for the hour: 20 % either way assumed"
 # Ember's table weighted by generation: 5 % of the world's electricity is below the first and 5 % above the second.
 WORLD_LOW, WORLD_HIGH = 98.3, 713.4
-WORLD_NOTE = "no place was given: the world's average stands for it, and 90 % of the world's electricity is in the range"
+WORLD_NOTE = (
+    "no place was given: the world's average stands for it, and 90 % of the world's electricity is in the range"
+)
 USER_NOTE = "taken as given; write a range (40-70 g/kWh) if it has one"
 PER_KWH = {"g/kWh": 1.0, "gCO2e/kWh": 1.0, "gCO2/kWh": 1.0, "": 1.0, "kg/kWh": 1000.0, "kg/MWh": 1.0, "g/MWh": 1e-3}
 OTHER_NAMES = {"uk": "GBR", "great britain": "GBR", "usa": "USA", "us": "USA", "world": WORLD, "south korea": "KOR",
@@ -90,6 +93,11 @@ def of_zone(wanted: str | None) -> Intensity:
         CarbonError: there is no such zone, or the name means several.
     """
     zone = _find(WORLD if wanted is None else wanted)
+    if not zone.g_per_kwh:
+        raise CarbonError(
+            f"the table has 0 g/kWh for {zone.name} ({zone.year}), which no grid emits over its life",
+            'it was rounded from too little generation; give the number: --intensity "30 g/kWh"',
+        )
     if zone.code == WORLD:
         return _of_world(zone, is_default=wanted is None)
     if not zone.is_country:
@@ -97,7 +105,7 @@ def of_zone(wanted: str | None) -> Intensity:
     one = Input(
         name=INTENSITY, value=zone.g_per_kwh, unit=UNIT, kind=DATA_SHEET, source=f"{zone.name}: {COUNTRY_SOURCE}",
         year=zone.year, low=COUNTRY_LOW * zone.g_per_kwh, high=COUNTRY_HIGH * zone.g_per_kwh, shape=TRIANGULAR,
-        note=COUNTRY_NOTE,
+        note=COUNTRY_NOTE + (f"; the figure is of {zone.year}" if zone.year < OLD_BEFORE else ""),
     )  # fmt: skip
     return Intensity(
         zone=zone.code, name=zone.name, kind=COUNTRY_KIND, licence="CC BY 4.0", input=one, attribution=ATTRIBUTION

@@ -1,24 +1,26 @@
-"""Ranges of inputs, pushed into the result by drawing from all of them at once; the same seed gives the same numbers."""
+"""Ranges of inputs, pushed into the result by drawing from all of them at once. A seed fixes the numbers."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeprof.carbon.inputs import Input, sample
 
-__all__ = ["N_DRAWS", "Numbers", "Spread", "draw", "nominal", "spread", "variance_shares"]
+__all__ = ["N_DRAWS", "Number", "Numbers", "Spread", "draw", "nominal", "spread", "variance_shares"]
 
 N_DRAWS = 20_000
 CONFIDENCE = 0.9
 
-# What a formula is computed of: one number for each input, or an array of draws.
-Numbers = Mapping[str, float | NDArray[np.float64]]
-Formula = Callable[[Numbers], float | NDArray[np.float64]]
+# What a formula is computed of, and what it gives: a float, or an array with an entry for each draw.
+Number = Any
+Numbers = Mapping[str, Number]
+Formula = Callable[[Numbers], Number]
 
 
 @dataclass(frozen=True, kw_only=True)

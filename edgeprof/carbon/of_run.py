@@ -10,7 +10,8 @@ from edgeprof.carbon.providers import PROVIDERS, IntensityProvider
 from edgeprof.carbon.quantity import parse_rate
 from edgeprof.carbon.statement import Case, Statement, state
 from edgeprof.carbon.supply import supply
-from edgeprof.carbon.usage import Usage, measured_usage, modelled_usage
+from edgeprof.carbon.usage import ModelledPower, Usage, measured_usage, modelled_usage
+from edgeprof.energy import ModelEnergy
 from edgeprof.errors import CarbonError, UsageError
 from edgeprof.run import Run
 
@@ -89,9 +90,9 @@ def usage_of(run: Run) -> Usage:
     Raises:
         CarbonError: nothing is known about its energy.
     """
-    from edgeprof.energy import ModelEnergy, model_energy
-
     if run.profile.energy is not None:
+        from edgeprof.energy.model_energy import model_energy
+
         found = model_energy(run.profile.energy)
         if isinstance(found, ModelEnergy):
             return measured_usage(run, found)
@@ -101,6 +102,15 @@ def usage_of(run: Run) -> Usage:
             "profile again with --energy, or without it to have energy modelled",
         )
     return modelled_usage(run, modelled_power_of(run))
+
+
+def modelled_power_of(run: Run) -> ModelledPower:
+    """What the board's figures say about its power, or what is assumed of an unknown one."""
+    from edgeprof.energy.modelled import modelled_power
+
+    job = run.profile.job
+    active_w, idle_w, sources = modelled_power(job.board, job.options.threads, run.profile.machine.n_cpus)
+    return ModelledPower(active_w=active_w, idle_w=idle_w, sources=sources)
 
 
 def _embodied(usage: Usage, embodied: str | None, lifetime: str | None, device: str | None) -> Embodied:

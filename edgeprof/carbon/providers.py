@@ -45,15 +45,15 @@ class GreatBritain:
 
     def now(self) -> Intensity:
         period, forecast, actual = self._read(self._ask())
-        value = forecast if actual is None else actual
-        low, high = (FORECAST_LOW * value, FORECAST_HIGH * value)
-        if actual is not None and forecast is not None:
+        if actual is None:
+            value, note = forecast, "the operator's forecast: 20 % either way assumed"
+            low, high = FORECAST_LOW * value, FORECAST_HIGH * value
+        else:
+            value, note = actual, "the operator's estimate; its range is to its forecast"
             low, high = min(forecast, actual), max(forecast, actual)
-        assert value is not None  # noqa: S101 - _read has seen to it
         one = Input(
             name=INTENSITY, value=value, unit=UNIT, kind=MODELLED, source=f"Carbon Intensity API, {self._url}",
-            year=period, low=low, high=high, shape=TRIANGULAR,
-            note="the operator's " + ("forecast: 20 % either way assumed" if actual is None else "estimate; its range is to its forecast"),
+            year=period, low=low, high=high, shape=TRIANGULAR, note=note,
         )  # fmt: skip
         return Intensity(
             zone="GB", name="Great Britain", kind="location-based, average, generation, direct emissions; half-hourly",
@@ -66,6 +66,9 @@ class GreatBritain:
         try:
             with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:  # noqa: S310
                 text: bytes = answer.read(MOST_BYTES + 1)
+        except urllib.error.HTTPError as error:
+            error.close()  # it holds the answer, and its socket
+            raise CarbonError(f"{self._url} does not answer: status {error.code}", ADVICE) from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             raise CarbonError(f"{self._url} does not answer: {reason}", ADVICE) from error
@@ -73,15 +76,15 @@ class GreatBritain:
             raise CarbonError(f"{self._url}: the answer has more than {MOST_BYTES} bytes", ADVICE)
         return text
 
-    def _read(self, text: bytes) -> tuple[str, float | None, float | None]:
-        """The half-hour, its forecast and its actual figure; one of the two is always there."""
+    def _read(self, text: bytes) -> tuple[str, float, float | None]:
+        """The half-hour, its forecast, and its actual figure, which comes later."""
         try:
             entry = json.loads(text)["data"][0]
             period = f"{entry['from']} to {entry['to']}"
             forecast, actual = (_number(entry["intensity"].get(name)) for name in ("forecast", "actual"))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise CarbonError(f"{self._url}: the answer makes no sense: {text[:80]!r}", ADVICE) from error
-        if forecast is None and actual is None:
+        if forecast is None:
             raise CarbonError(f"{self._url}: it has no figure for {period}", ADVICE)
         return period, forecast, actual
 

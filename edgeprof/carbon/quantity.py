@@ -46,7 +46,9 @@ def parse_rate(text: str) -> float:
     """
     found = RATE.fullmatch(text.casefold())
     if found is None or found.group(2) not in PER_S:
-        raise UsageError(f"{text!r} is no rate", "write how many inferences, and per what: 10/s, 5/min, 200/h, 1000/day")
+        raise UsageError(
+            f"{text!r} is no rate", "write how many inferences, and per what: 10/s, 5/min, 200/h, 1000/day"
+        )
     rate_hz = float(found.group(1)) / PER_S[found.group(2)]
     if not (0 < rate_hz < math.inf):
         raise UsageError(f"{text!r} is no rate above 0", "write 10/s, 5/min, 200/h or 1000/day")

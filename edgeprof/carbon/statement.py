@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgeprof.carbon.embodied import EMBODIED, LIFETIME, Embodied
 from edgeprof.carbon.inputs import USER, Input
 from edgeprof.carbon.intensity import INTENSITY, Intensity
-from edgeprof.carbon.monte_carlo import Numbers, Spread, draw, nominal, spread, variance_shares
+from edgeprof.carbon.monte_carlo import Number, Numbers, Spread, draw, nominal, spread, variance_shares
 from edgeprof.carbon.quantity import YEAR_S
 from edgeprof.carbon.sci import ACTIVE, MARGINAL, METHOD, MODES, RESERVED, embodied_g, energy_j, operational_g
 from edgeprof.carbon.supply import Supply
@@ -52,28 +52,28 @@ class Case:
 
     # --- what one inference is: pure functions of the inputs' numbers, for one value of each or for all draws ---
 
-    def reserved_s(self, mode: str, numbers: Numbers) -> float:
+    def reserved_s(self, mode: str, numbers: Numbers) -> Number:
         """The time of the device that one inference pays for."""
         if mode == MARGINAL:
             return 0.0
         is_dedicated = mode == RESERVED and self.rate_hz is not None
-        return 1.0 / numbers[RATE] if is_dedicated else numbers[LATENCY]  # type: ignore[return-value]
+        return 1.0 / numbers[RATE] if is_dedicated else numbers[LATENCY]
 
-    def energy_j(self, mode: str, numbers: Numbers) -> float:
+    def energy_j(self, mode: str, numbers: Numbers) -> Number:
         """Joules at the socket."""
-        at_sensor = energy_j(numbers[NET], numbers[IDLE], self.reserved_s(mode, numbers))  # type: ignore[type-var]
+        at_sensor = energy_j(numbers[NET], numbers[IDLE], self.reserved_s(mode, numbers))
         for factor in self.supply.factors:
             at_sensor = at_sensor / numbers[factor.name]
-        return at_sensor  # type: ignore[return-value]
+        return at_sensor
 
-    def operational_g(self, mode: str, numbers: Numbers) -> float:
-        return operational_g(self.energy_j(mode, numbers), numbers[INTENSITY])  # type: ignore[type-var, return-value]
+    def operational_g(self, mode: str, numbers: Numbers) -> Number:
+        return operational_g(self.energy_j(mode, numbers), numbers[INTENSITY])
 
-    def embodied_g(self, mode: str, numbers: Numbers) -> float:
+    def embodied_g(self, mode: str, numbers: Numbers) -> Number:
         lifetime_s = numbers[LIFETIME] * YEAR_S
-        return embodied_g(numbers[EMBODIED], self.reserved_s(mode, numbers), lifetime_s)  # type: ignore[type-var, return-value]
+        return embodied_g(numbers[EMBODIED], self.reserved_s(mode, numbers), lifetime_s)
 
-    def total_g(self, mode: str, numbers: Numbers) -> float:
+    def total_g(self, mode: str, numbers: Numbers) -> Number:
         return self.operational_g(mode, numbers) + self.embodied_g(mode, numbers)
 
 
@@ -154,7 +154,7 @@ def state(case: Case, *, seed: int = 0) -> Statement:
 
 
 def _allocation(case: Case, mode: str, values: Numbers, draws: Numbers) -> Allocation:
-    def total(numbers: Numbers) -> float:
+    def total(numbers: Numbers) -> Number:
         return case.total_g(mode, numbers) if mode != MARGINAL else case.operational_g(mode, numbers)
 
     found = spread(total, values, draws)

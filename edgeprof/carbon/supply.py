@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from device_agents.wire import BATTERY, DC_INPUT, UNSTATED, WALL
-from edgeprof.carbon.inputs import DATA_SHEET, DEFAULT, FIXED, TRIANGULAR, UNIFORM, USER, Input
+from edgeprof.carbon.inputs import DATA_SHEET, DEFAULT, TRIANGULAR, UNIFORM, USER, Input
 from edgeprof.errors import UsageError
 
 __all__ = ["BATTERY_ROUND_TRIP", "PSU", "UNKNOWN", "Supply", "psu_efficiency", "supply"]
@@ -98,5 +98,6 @@ def _unknown(psu_w: float | None, is_low_voltage: bool) -> Input:
     psu = _psu(psu_w, is_low_voltage, None)
     return Input(
         name=UNKNOWN, value=psu.value, unit="1", kind=DEFAULT, low=psu.low * ROUND_TRIP_LOW, high=1.0, shape=UNIFORM,
-        source=f"the boundary is not stated; {psu.source}", year=psu.year, note="give --supply-efficiency if you know it",
+        source=f"the boundary is not stated; {psu.source}", year=psu.year,
+        note="give --supply-efficiency if you know it",
     )  # fmt: skip

@@ -26,4 +26,6 @@ def read_table(name: str) -> tuple[Mapping[str, str], ...]:
 
 def act(table: str, key: str) -> float:
     """One parameter of ACT, in the unit that its row states."""
-    return next(float(row["value"]) for row in read_table("act_parameters") if (row["table"], row["key"]) == (table, key))
+    return next(
+        float(row["value"]) for row in read_table("act_parameters") if (row["table"], row["key"]) == (table, key)
+    )

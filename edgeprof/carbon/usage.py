@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from device_agents.wire import DC_INPUT, MEASURED
 from edgeprof.carbon import inputs
@@ -58,8 +59,8 @@ def measured_usage(run: Run, energy: ModelEnergy) -> Usage:
     """What a meter saw."""
     meter = energy.meter
     source = f"run {run.id}, meter {meter.name} ({meter.source})"
-    return Usage(
-        **_common(run), boundary=meter.boundary, is_measured=run.profile.origin == MEASURED, latency=_latency(run),
+    return _usage(
+        run, boundary=meter.boundary, is_measured=run.profile.origin == MEASURED, latency=_latency(run),
         method=f"energy pass of run {run.id}, meter {meter.name} at the {meter.boundary} boundary",
         net=_metered(NET, "J", run, energy.net_j, source), idle=_metered(IDLE, "W", run, energy.idle_w, source),
         notes=(*(f"not in the energy: {what}" for what in meter.not_covered), *energy.notes),
@@ -82,20 +83,19 @@ def modelled_usage(run: Run, power: ModelledPower) -> Usage:
         name=IDLE, value=idle.value, unit="W", kind=inputs.MODELLED, source=source, low=idle.low, high=idle.high,
         shape=TRIANGULAR, note=MODELLED_NOTE,
     )  # fmt: skip
-    return Usage(
-        **_common(run), boundary=DC_INPUT, is_measured=False, latency=latency, net=net, idle=rest,
+    return _usage(
+        run, boundary=DC_INPUT, is_measured=False, latency=latency, net=net, idle=rest,
         method="no energy was measured: MODELLED from the board's figures and the measured latency",
         notes=("energy is modelled, not measured: profile with --energy on a device with a power meter",),
     )  # fmt: skip
 
 
-def _common(run: Run) -> dict[str, str | int | None]:
-    profile = run.profile
-    job = profile.job
-    return {
-        "run_id": run.id, "origin": profile.origin, "memory_bytes": _memory(run),
-        "subject": f"{job.model.name} with {job.runtime} on {run.device}",
-    }  # fmt: skip
+def _usage(run: Run, **rest: Any) -> Usage:
+    job = run.profile.job
+    return Usage(
+        run_id=run.id, origin=run.profile.origin, memory_bytes=_memory(run),
+        subject=f"{job.model.name} with {job.runtime} on {run.device}", **rest,
+    )  # fmt: skip
 
 
 def _memory(run: Run) -> int | None:
@@ -117,12 +117,12 @@ def _latency(run: Run) -> Input:
     if streams > 1:
         total = throughput(run.profile)
         period_s = summary.median_s / streams if total is None else 1.0 / total.inferences_per_s
-        return replace(one, value=period_s, low=period_s, high=period_s, note=f"one of {streams} streams' inferences ends")
+        return replace(
+            one, value=period_s, low=period_s, high=period_s, note=f"one of {streams} streams' inferences ends"
+        )
     if summary.median_low_s is None or summary.median_high_s is None:
         return replace(one, note="no interval: too few runs")
-    low, high = (
-        one.value + (end - one.value) * FROM_95_TO_90 for end in (summary.median_low_s, summary.median_high_s)
-    )
+    low, high = (one.value + (end - one.value) * FROM_95_TO_90 for end in (summary.median_low_s, summary.median_high_s))
     return one.within(low, high, NORMAL)
 
 

@@ -88,7 +88,7 @@ def test_a_year_at_a_rate_is_that_many_inferences() -> None:
 
 
 def test_a_rate_that_the_device_cannot_keep_is_refused() -> None:
-    with pytest.raises(UsageError, match="more than m.onnx on r1 can do: 50"):
+    with pytest.raises(UsageError, match=r"more than m\.onnx on r1 can do: 50"):
         state(make_case(latency_s=0.020, rate_hz=51.0))
 
 
@@ -184,7 +184,10 @@ def test_an_unstated_boundary_is_a_range_from_the_wall_to_behind_a_battery() -> 
 def test_what_the_user_knows_of_the_supply_goes_before_what_is_assumed() -> None:
     factors = supply("battery", efficiency=0.9, round_trip=0.85).factors
 
-    assert [(one.value, one.kind, one.low == one.high) for one in factors] == [(0.9, "user", True), (0.85, "user", True)]
+    assert [(one.value, one.kind, one.low == one.high) for one in factors] == [
+        (0.9, "user", True),
+        (0.85, "user", True),
+    ]
     with pytest.raises(UsageError, match="above 0 and at most 1"):
         supply("dc-input", efficiency=85.0)
 
@@ -294,7 +297,7 @@ def test_both_devices_hang_on_the_same_grid_so_its_range_does_not_blur_who_saves
 def test_energies_of_different_boundaries_or_of_different_kinds_are_not_compared() -> None:
     old = make_case(rate_hz=10.0, boundary="battery")
 
-    with pytest.raises(CarbonError, match="battery boundary, .* wall boundary"):
+    with pytest.raises(CarbonError, match=r"battery boundary, .* wall boundary"):
         break_even(old, make_case(rate_hz=10.0, boundary="wall"))
     with pytest.raises(CarbonError, match="not comparable"):
         break_even(old, make_case(rate_hz=10.0, boundary="battery", is_measured=False))
