@@ -18,7 +18,7 @@ from edgeprof.carbon.intensity import zones
 from edgeprof.carbon.tables import ATTRIBUTION
 from edgeprof.reports.quantities import ENERGY_UNITS, Units, duration, percent, plain
 
-__all__ = ["mass", "render_carbon", "render_devices", "render_zones", "to_document"]
+__all__ = ["mass", "on_a_line", "render_carbon", "render_devices", "render_zones", "to_document"]
 
 DIGITS = 2  # a footprint is known to a factor of two: more digits would say more than anybody knows
 MASS_UNITS: Units = ((1.0, "g"), (1e-3, "mg"), (1e-6, "µg"))
@@ -116,10 +116,11 @@ def _inputs(one: Statement) -> Table:
 
 
 def _break_even(found: BreakEven) -> list[str]:
+    made = on_a_line(found.new_embodied_g)
     lines = [
         f"keep or buy, both on all the time at {found.rate_hz:.3g}/s:",
-        f"  keep {found.old}: {_line(found.old_per_year_g)} a year in use; its making is past",
-        f"  buy {found.new}: {_line(found.new_per_year_g)} a year in use, and {_line(found.new_embodied_g)} to make it",
+        f"  keep {found.old}: {on_a_line(found.old_per_year_g)} a year in use; its making is past",
+        f"  buy {found.new}: {on_a_line(found.new_per_year_g)} a year in use, and {made} to make it",
         f"  {found.words}",
     ]
     return [escape(plain(line)) for line in lines]
@@ -184,8 +185,8 @@ def _range(item: Input) -> str:
     return "-" if item.low == item.high else f"{_figure(item.low)} to {_figure(item.high)} ({item.shape})"
 
 
-def _line(found: Spread) -> str:
-    return with_range(found).replace("\n", " ")
+def on_a_line(found: Spread, units: Units = MASS_UNITS) -> str:
+    return with_range(found, units).replace("\n", " ")
 
 
 def _is_exact(found: Spread) -> bool:
