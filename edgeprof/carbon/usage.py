@@ -92,9 +92,11 @@ def modelled_usage(run: Run, power: ModelledPower) -> Usage:
 
 def _usage(run: Run, **rest: Any) -> Usage:
     job = run.profile.job
+    # An inference of a batch of eight is another functional unit than one of a single image.
+    shapes = ", ".join("x".join(map(str, tensor.shape)) or "scalar" for tensor in run.profile.inputs)
     return Usage(
         run_id=run.id, origin=run.profile.origin, memory_bytes=_memory(run),
-        subject=f"{job.model.name} with {job.runtime} on {run.device}", **rest,
+        subject=f"{job.model.name} ({shapes}) with {job.runtime} on {run.device}", **rest,
     )  # fmt: skip
 
 
