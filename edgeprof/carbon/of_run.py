@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from device_agents.wire import EnergyPass
 from edgeprof.carbon import embodied as embodied_of
 from edgeprof.carbon import intensity as intensity_of
 from edgeprof.carbon.embodied import Embodied
@@ -12,10 +13,12 @@ from edgeprof.carbon.statement import Case, Statement, state
 from edgeprof.carbon.supply import supply
 from edgeprof.carbon.usage import ModelledPower, Usage, measured_usage, modelled_usage
 from edgeprof.energy import ModelEnergy
+from edgeprof.energy.modelled import known_board, modelled_power
 from edgeprof.errors import CarbonError, UsageError
 from edgeprof.run import Run
+from latency_models import boards
 
-__all__ = ["carbon_of", "case_of", "find_intensity", "usage_of"]
+__all__ = ["carbon_of", "case_of", "find_intensity", "metered_energy", "modelled_power_of", "usage_of"]
 
 LOW_VOLTAGE_BELOW_V = 6.0  # EU 2019/1782, Article 2: a low voltage external power supply is below 6 V
 
@@ -88,28 +91,39 @@ def usage_of(run: Run) -> Usage:
     """What an inference of a run takes: as a meter saw it, else modelled from the board's figures.
 
     Raises:
-        CarbonError: nothing is known about its energy.
+        CarbonError: its energy pass gives no number: that is not quietly replaced by a model.
     """
     if run.profile.energy is not None:
-        from edgeprof.energy.model_energy import model_energy
-
-        found = model_energy(run.profile.energy)
-        if isinstance(found, ModelEnergy):
-            return measured_usage(run, found)
-        # A pass that gave no number is not quietly replaced by a model.
-        raise CarbonError(
-            f"run {run.id}: its energy pass gives no number: {found.reason}",
-            "profile again with --energy, or without it to have energy modelled",
-        )
+        return measured_usage(run, metered_energy(run.id, run.profile.energy))
     return modelled_usage(run, modelled_power_of(run))
 
 
-def modelled_power_of(run: Run) -> ModelledPower:
-    """What the board's figures say about its power, or what is assumed of an unknown one."""
-    from edgeprof.energy.modelled import modelled_power
+def metered_energy(run_id: str, energy: EnergyPass) -> ModelEnergy:
+    """The energy of a run that has an energy pass.
 
-    job = run.profile.job
-    active_w, idle_w, sources = modelled_power(job.board, job.options.threads, run.profile.machine.n_cpus)
+    Raises:
+        CarbonError: nothing can be said about it, and why.
+    """
+    from edgeprof.energy.model_energy import model_energy  # type: ignore[import-untyped]
+
+    found = model_energy(energy)
+    if not isinstance(found, ModelEnergy):
+        raise CarbonError(
+            f"run {run_id}: its energy pass gives no number: {found.reason}",
+            "profile again with --energy, or without it to have energy modelled",
+        )
+    return found
+
+
+def modelled_power_of(run: Run) -> ModelledPower:
+    """What the catalogue says about its board's power, or what is assumed of an unknown one."""
+    simulated = run.profile.job.board
+    if simulated is None:
+        board = known_board(run.profile.machine)
+    else:
+        board = boards.load(simulated.name) if simulated.name in boards.names() else None
+    threads, n_cpus = run.profile.job.options.threads, run.profile.machine.n_cpus
+    active_w, idle_w, sources = modelled_power(board, threads, n_cpus)
     return ModelledPower(active_w=active_w, idle_w=idle_w, sources=sources)
 
 
