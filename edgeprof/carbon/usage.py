@@ -92,12 +92,18 @@ def modelled_usage(run: Run, power: ModelledPower) -> Usage:
 
 def _usage(run: Run, **rest: Any) -> Usage:
     job = run.profile.job
-    # An inference of a batch of eight is another functional unit than one of a single image.
-    shapes = ", ".join("x".join(map(str, tensor.shape)) or "scalar" for tensor in run.profile.inputs)
     return Usage(
         run_id=run.id, origin=run.profile.origin, memory_bytes=_memory(run),
-        subject=f"{job.model.name} ({shapes}) with {job.runtime} on {run.device}", **rest,
+        subject=f"{job.model.name}{_inputs(run)} with {job.runtime} on {run.device}", **rest,
     )  # fmt: skip
+
+
+def _inputs(run: Run) -> str:
+    """The shapes of its inputs: an inference of a batch of eight is another functional unit than of a single image."""
+    if run.profile.job.board is not None:  # a simulated board computes nothing, and has no real inputs
+        return ""
+    shapes = ["x".join(map(str, tensor.shape)) or "scalar" for tensor in run.profile.inputs]
+    return f" ({', '.join(shapes)})" if shapes else ""
 
 
 def _memory(run: Run) -> int | None:

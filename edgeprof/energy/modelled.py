@@ -14,8 +14,8 @@ IDLE, CORES, ACTIVE = "power.idle_w", "cores", "core_active_w"
 LOW, HIGH = 0.5, 2.0
 RANGE_WORDS = "half to twice that, assumed: revision, clocks, temperature and what is plugged in differ"
 # Of a machine of which only the number of CPUs is known, for each CPU at rest and each busy one: from a Pi Zero 2
-# (0.6 W for four CPUs) and a phone's little core (0.22 W when busy) to a desktop (40 W at rest and 125 W of design power
-# for eight CPUs). Assumed.
+# (0.6 W for four CPUs) and a phone's little core (0.22 W when busy) to a desktop (40 W at rest and 125 W of design
+# power for eight CPUs). Assumed.
 UNKNOWN_IDLE_W = (1.0, 0.15, 5.0)
 UNKNOWN_ACTIVE_W = (2.0, 0.2, 16.0)
 # How a device tree's model begins, and which board of the catalogue that is.
