@@ -11,7 +11,7 @@ from edgeprof.carbon.providers import PROVIDERS, IntensityProvider
 from edgeprof.carbon.quantity import parse_rate
 from edgeprof.carbon.statement import Case, Statement, state
 from edgeprof.carbon.supply import supply
-from edgeprof.carbon.usage import ModelledPower, Usage, measured_usage, modelled_usage
+from edgeprof.carbon.usage import ModelledPower, Usage, at_boundary, measured_usage, modelled_usage
 from edgeprof.energy import ModelEnergy
 from edgeprof.energy.modelled import known_board, modelled_power
 from edgeprof.errors import CarbonError, UsageError
@@ -27,7 +27,8 @@ def carbon_of(
     run: Run, *, zone: str | None = None, intensity: str | None = None,
     provider: IntensityProvider | str | None = None, rate: str | None = None, embodied: str | None = None,
     lifetime: str | None = None, device: str | None = None, psu_w: float | None = None, psu_v: float = 5.0,
-    supply_efficiency: float | None = None, battery_roundtrip: float | None = None, seed: int = 0,
+    supply_efficiency: float | None = None, battery_roundtrip: float | None = None, boundary: str | None = None,
+    seed: int = 0,
 ) -> Statement:  # fmt: skip
     """Grams of CO2e per inference of a run; the options are those of `edgeprof carbon`.
 
@@ -38,7 +39,7 @@ def carbon_of(
     case = case_of(
         run, find_intensity(zone=zone, intensity=intensity, provider=provider), rate=rate, embodied=embodied,
         lifetime=lifetime, device=device, psu_w=psu_w, psu_v=psu_v, supply_efficiency=supply_efficiency,
-        battery_roundtrip=battery_roundtrip,
+        battery_roundtrip=battery_roundtrip, boundary=boundary,
     )  # fmt: skip
     return state(case, seed=seed)
 
@@ -46,7 +47,7 @@ def carbon_of(
 def case_of(
     run: Run, grid: Intensity, *, rate: str | None = None, embodied: str | None = None, lifetime: str | None = None,
     device: str | None = None, psu_w: float | None = None, psu_v: float = 5.0,
-    supply_efficiency: float | None = None, battery_roundtrip: float | None = None,
+    supply_efficiency: float | None = None, battery_roundtrip: float | None = None, boundary: str | None = None,
 ) -> Case:  # fmt: skip
     """Everything that the grams of a run are computed from.
 
@@ -54,7 +55,7 @@ def case_of(
         UsageError: an option makes no sense.
         CarbonError: an unknown device, or a run without energy.
     """
-    usage = usage_of(run)
+    usage = usage_of(run) if boundary is None else at_boundary(usage_of(run), boundary)
     upstream = supply(
         usage.boundary, psu_w=psu_w, is_low_voltage=psu_v < LOW_VOLTAGE_BELOW_V, efficiency=supply_efficiency,
         round_trip=battery_roundtrip,

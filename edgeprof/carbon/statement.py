@@ -11,7 +11,7 @@ from edgeprof.carbon.intensity import INTENSITY, Intensity
 from edgeprof.carbon.monte_carlo import Number, Numbers, Spread, draw, nominal, spread, variance_shares
 from edgeprof.carbon.quantity import YEAR_S
 from edgeprof.carbon.sci import ACTIVE, MARGINAL, METHOD, MODES, RESERVED, embodied_g, energy_j, operational_g
-from edgeprof.carbon.supply import Supply
+from edgeprof.carbon.supply import INSIDE, Supply
 from edgeprof.carbon.usage import IDLE, LATENCY, NET, Usage
 from edgeprof.errors import UsageError
 
@@ -142,7 +142,7 @@ def state(case: Case, *, seed: int = 0) -> Statement:
         energy_method=usage.method,
         origin=usage.origin,
         is_measured=usage.is_measured,
-        is_lower_bound=case.embodied.is_bound,
+        is_lower_bound=case.embodied.is_bound or case.supply.boundary in INSIDE,
         intensity_kind=case.intensity.kind,
         rate_hz=case.rate_hz,
         seed=seed,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from device_agents.wire import BATTERY, DC_INPUT, UNSTATED, WALL
+from device_agents.wire import BATTERY, CORE, MODULE, SOC_RAILS, UNSTATED, WALL
 from edgeprof.carbon.inputs import DATA_SHEET, DEFAULT, TRIANGULAR, UNIFORM, USER, Input
 from edgeprof.errors import UsageError
 
-__all__ = ["BATTERY_ROUND_TRIP", "PSU", "UNKNOWN", "Supply", "psu_efficiency", "supply"]
+__all__ = ["BATTERY_ROUND_TRIP", "INSIDE", "PSU", "UNKNOWN", "Supply", "psu_efficiency", "supply"]
 
 PSU, BATTERY_ROUND_TRIP, UNKNOWN = "power supply's efficiency", "battery's round trip", "supply's efficiency"
 RULE = "EU 2019/1782 (as DoE level VI): least average active efficiency of an external supply"
@@ -18,6 +18,16 @@ DEFAULT_PSU_W = 15.0  # A 5 V 3 A adapter, the commonest with boards of this kin
 WORSE, BETTER, BEST = 0.10, 0.08, 0.95
 PSU_NOTE = "a legal floor for the mean of 25 to 100 % load; below that a supply does worse, so the range is wide"
 ROUND_TRIP, ROUND_TRIP_LOW, ROUND_TRIP_HIGH = 0.9, 0.8, 0.95
+
+
+INSIDE = (CORE, SOC_RAILS, MODULE)
+NOT_SEEN = (
+    "the board's own regulators and everything else on the board are in no figure here, so the energy is a lower bound"
+)
+NOBODY_KNOWS = (
+    "nobody knows where this sensor sits, from the socket (no losses) to behind a battery: all of that is in the range;"
+    " say it with --boundary"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,20 +67,23 @@ def supply(
     for name, given in (("--supply-efficiency", efficiency), ("--battery-roundtrip", round_trip)):
         if given is not None and not 0 < given <= 1:
             raise UsageError(f"{name} is {given:g}: it must be above 0 and at most 1", f"for 85 % write {name} 0.85")
+    is_unknown = boundary == UNSTATED and efficiency is None
     if boundary == WALL:
-        return Supply(boundary=boundary, factors=())
-    if boundary == UNSTATED and efficiency is None:
-        return Supply(boundary=boundary, factors=(_unknown(psu_w, is_low_voltage),), notes=(
-            "nobody knows where this sensor sits: from the socket (no losses) to behind a battery is all in the range",
-        ))  # fmt: skip
-    psu = _psu(psu_w, is_low_voltage, efficiency)
-    if boundary == BATTERY:
-        return Supply(boundary=boundary, factors=(psu, _round_trip(round_trip)))
-    notes = () if boundary in (DC_INPUT, UNSTATED) else (
-        f"the sensor sees only the {boundary} boundary: the board's own regulators and everything else on the board"
-        " are in no figure here, so the energy is a lower bound",
-    )  # fmt: skip
-    return Supply(boundary=boundary, factors=(psu,), notes=notes)
+        factors: tuple[Input, ...] = ()
+    elif is_unknown:
+        factors = (_unknown(psu_w, is_low_voltage),)
+    elif boundary == BATTERY:
+        factors = (_psu(psu_w, is_low_voltage, efficiency), _round_trip(round_trip))
+    else:
+        factors = (_psu(psu_w, is_low_voltage, efficiency),)
+    notes = [] if boundary not in INSIDE else [f"the sensor sees only the {boundary} boundary: {NOT_SEEN}"]
+    if is_unknown:
+        notes.append(NOBODY_KNOWS)
+    if round_trip is not None and boundary != BATTERY:
+        notes.append(f"a battery's round trip was given, but the sensor is at the {boundary} boundary: it was not used")
+    if boundary == WALL and (psu_w is not None or efficiency is not None):
+        notes.append("a power supply was given, but the sensor is before it, at the wall: it was not used")
+    return Supply(boundary=boundary, factors=factors, notes=tuple(notes))
 
 
 def _psu(rated_w: float | None, is_low_voltage: bool, given: float | None) -> Input:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from device_agents.wire import DC_INPUT, MEASURED
+from device_agents.wire import BOUNDARIES, DC_INPUT, MEASURED, UNSTATED
 from edgeprof.carbon import inputs
 from edgeprof.carbon.inputs import NORMAL, TRIANGULAR, Input
 from edgeprof.energy import Interval, ModelEnergy
-from edgeprof.errors import CarbonError, MeasurementError
+from edgeprof.errors import CarbonError, MeasurementError, UsageError
 from edgeprof.run import Run
 from edgeprof.statistics import summarise
 from edgeprof.throughput import throughput
 
-__all__ = ["IDLE", "LATENCY", "NET", "ModelledPower", "Usage", "measured_usage", "modelled_usage"]
+__all__ = ["IDLE", "LATENCY", "NET", "ModelledPower", "Usage", "at_boundary", "measured_usage", "modelled_usage"]
 
 LATENCY, NET, IDLE = "duration of an inference", "energy above rest", "power at rest"
 # The 97.5 % quantile of the normal distribution over its 95 % quantile: from a 95 % interval to a 90 % one.
@@ -63,8 +63,24 @@ def measured_usage(run: Run, energy: ModelEnergy) -> Usage:
         run, boundary=meter.boundary, is_measured=run.profile.origin == MEASURED, latency=_latency(run),
         method=f"energy pass of run {run.id}, meter {meter.name} at the {meter.boundary} boundary",
         net=_metered(NET, "J", run, energy.net_j, source), idle=_metered(IDLE, "W", run, energy.idle_w, source),
-        notes=(*(f"not in the energy: {what}" for what in meter.not_covered), *energy.notes),
+        notes=(*(f"not in the energy: {what}" for what in meter.not_covered), *_calibration(energy), *energy.notes),
     )  # fmt: skip
+
+
+def at_boundary(usage: Usage, boundary: str) -> Usage:
+    """The same where the user says where the sensor sits, which a chip on a bus cannot.
+
+    Raises:
+        UsageError: there is no such boundary, or the meter itself says another.
+    """
+    if boundary not in BOUNDARIES:
+        raise UsageError(f"there is no boundary {boundary!r}", f"there are {', '.join(BOUNDARIES)}")
+    if usage.boundary not in (UNSTATED, boundary):
+        raise UsageError(
+            f"run {usage.run_id} was taken at the {usage.boundary} boundary, not at {boundary}", "leave --boundary out"
+        )
+    said = f"that the sensor sits at the {boundary} boundary was given by the user"
+    return replace(usage, boundary=boundary, notes=(*usage.notes, said))
 
 
 def modelled_usage(run: Run, power: ModelledPower) -> Usage:
@@ -132,6 +148,10 @@ def _latency(run: Run) -> Input:
         return replace(one, note="no interval: too few runs")
     low, high = (one.value + (end - one.value) * FROM_95_TO_90 for end in (summary.median_low_s, summary.median_high_s))
     return one.within(low, high, NORMAL)
+
+
+def _calibration(energy: ModelEnergy) -> tuple[str, ...]:
+    return () if energy.calibration is None else (f"the meter's values were corrected: {energy.calibration}",)
 
 
 def _metered(name: str, unit: str, run: Run, found: Interval, source: str) -> Input:

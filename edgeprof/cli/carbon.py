@@ -45,6 +45,9 @@ With --compare the options marked * may be given twice: for RUN, then for RUN2."
 @click.option("--psu-v", multiple=True, type=click.FloatRange(0, min_open=True), help="* Its volts.  [default: 5]")
 @click.option("--supply-efficiency", multiple=True, type=float, help="* The power supply's, if known: 0.88.")
 @click.option("--battery-roundtrip", multiple=True, type=float, help="* Of charger and battery.  [default: 0.9]")
+@click.option(
+    "--boundary", multiple=True, metavar="PLACE", help="* Where a sensor sits that cannot tell: dc-input, wall."
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws from the ranges.")
 @click.option("--list-zones", is_flag=True, help="List countries and states with their intensity.")
 @click.option("--list-devices", is_flag=True, help="List devices with a published footprint.")

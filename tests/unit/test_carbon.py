@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from edgeprof.carbon.break_even import break_even
@@ -190,6 +192,27 @@ def test_what_the_user_knows_of_the_supply_goes_before_what_is_assumed() -> None
     ]
     with pytest.raises(UsageError, match="above 0 and at most 1"):
         supply("dc-input", efficiency=85.0)
+
+
+def test_an_option_that_does_not_apply_to_the_sensors_place_is_not_used_and_said() -> None:
+    wall, dc = supply("wall", psu_w=27.0), supply("dc-input", round_trip=0.8)
+
+    assert (wall.factors, len(dc.factors)) == ((), 1)
+    assert "not used" in wall.notes[0]
+    assert "not used" in dc.notes[0]
+
+
+@given(
+    net_j=st.floats(1e-6, 10.0), idle_w=st.floats(0.0, 20.0), latency_s=st.floats(1e-4, 1.0), share=st.floats(0.01, 1.0)
+)
+def test_who_reserves_more_never_emits_less(net_j: float, idle_w: float, latency_s: float, share: float) -> None:
+    case = make_case(net_j=net_j, idle_w=idle_w, latency_s=latency_s, rate_hz=share / latency_s)
+    numbers = nominal(case.inputs)
+
+    marginal, active, reserved = (case.operational_g(mode, numbers) for mode in (MARGINAL, ACTIVE, RESERVED))
+
+    assert 0 < marginal <= active <= reserved * (1 + 1e-12)
+    assert case.embodied_g(ACTIVE, numbers) <= case.embodied_g(RESERVED, numbers) * (1 + 1e-12)
 
 
 # --- embodied ------------------------------------------------------------------------------------------------------

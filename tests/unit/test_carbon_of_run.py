@@ -16,7 +16,7 @@ from edgeprof.carbon.intensity import of_zone
 from edgeprof.carbon.sci import ACTIVE, RESERVED
 from edgeprof.carbon.statement import Statement
 from edgeprof.carbon.supply import supply
-from edgeprof.carbon.usage import ModelledPower, Usage, measured_usage, modelled_usage
+from edgeprof.carbon.usage import ModelledPower, Usage, at_boundary, measured_usage, modelled_usage
 from edgeprof.energy import Interval, ModelEnergy
 from edgeprof.errors import UsageError
 from edgeprof.reports.carbon import mass, render_carbon, render_devices, render_zones, to_document
@@ -115,6 +115,18 @@ def test_with_several_streams_an_inference_has_the_device_from_end_to_end() -> N
     assert usage.latency.value == pytest.approx(summarise(run.profile).median_s / 4)
     assert usage.latency.note is not None
     assert "4 streams" in usage.latency.note
+
+
+def test_the_user_may_say_where_a_sensor_sits_that_cannot_tell_but_not_against_the_meter() -> None:
+    run = make_run("r1")
+    unstated = measured_usage(run, make_energy("unstated"))
+
+    assert at_boundary(unstated, "wall").boundary == "wall"
+    assert any("given by the user" in note for note in at_boundary(unstated, "wall").notes)
+    with pytest.raises(UsageError, match="at the battery boundary, not at wall"):
+        at_boundary(measured_usage(run, make_energy("battery")), "wall")
+    with pytest.raises(UsageError, match="no boundary 'roof'"):
+        at_boundary(unstated, "roof")
 
 
 def test_a_report_has_every_input_with_its_source_and_year_the_method_and_whose_figures_they_are() -> None:
