@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from edgeprof.carbon.inputs import MODELLED, TRIANGULAR, Input
@@ -39,9 +42,13 @@ class GreatBritain:
     `GET /intensity` answers ``{"data": [{"from", "to", "intensity": {"forecast", "actual", "index"}}]}`` in g/kWh.
     """
 
-    def __init__(self, address: str = "https://api.carbonintensity.org.uk", *, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, address: str = "https://api.carbonintensity.org.uk", *, timeout_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self._url = f"{address.rstrip('/')}/intensity"
         self._timeout_s = timeout_s
+        self._clock = clock
 
     def now(self) -> Intensity:
         period, forecast, actual = self._read(self._ask())
@@ -65,15 +72,24 @@ class GreatBritain:
         request = urllib.request.Request(self._url, headers={"Accept": "application/json"})  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:  # noqa: S310
-                text: bytes = answer.read(MOST_BYTES + 1)
+                return self._whole(answer)
         except urllib.error.HTTPError as error:
             error.close()  # it holds the answer, and its socket
             raise CarbonError(f"{self._url} does not answer: status {error.code}", ADVICE) from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             raise CarbonError(f"{self._url} does not answer: {reason}", ADVICE) from error
-        if len(text) > MOST_BYTES:
-            raise CarbonError(f"{self._url}: the answer has more than {MOST_BYTES} bytes", ADVICE)
+
+    def _whole(self, answer: http.client.HTTPResponse) -> bytes:
+        """The answer's bytes. The time limit of a socket is for each read; this one is for all of them."""
+        until_s = self._clock() + self._timeout_s
+        text = b""
+        while part := answer.read1(MOST_BYTES):
+            text += part
+            if len(text) > MOST_BYTES:
+                raise CarbonError(f"{self._url}: the answer has more than {MOST_BYTES} bytes", ADVICE)
+            if self._clock() > until_s:
+                raise CarbonError(f"{self._url}: the answer takes more than {self._timeout_s:g} s", ADVICE)
         return text
 
     def _read(self, text: bytes) -> tuple[str, float, float | None]:

@@ -190,6 +190,13 @@ def test_a_service_that_answers_nonsense_or_not_is_refused_with_what_to_do(body:
     assert "--zone GB" in refused.value.advice
 
 
+def test_a_service_that_answers_without_end_is_left() -> None:
+    ticks = iter(range(0, 1000, 7))
+
+    with serving(DOCUMENTED) as address, pytest.raises(CarbonError, match="takes more than 5 s"):
+        GreatBritain(address, timeout_s=5.0, clock=lambda: float(next(ticks))).now()
+
+
 def test_a_service_that_is_not_there_is_refused() -> None:
     with serving(DOCUMENTED) as address:
         pass

@@ -164,6 +164,34 @@ def test_a_campaign_tells_what_it_took_in_joules_and_grams_with_the_worlds_inten
     assert "481 g/kWh (default: World" in text
 
 
+def test_devices_without_a_meter_are_modelled_from_their_board_over_the_time_of_their_jobs() -> None:
+    made = make_run("r")
+    machine = replace(made.profile.machine, model="Raspberry Pi 5 Model B Rev 1.0")
+    run = replace(made, device="pi5", profile=replace(made.profile, machine=machine))
+    job = CampaignJob(number=0, device="pi5", label="m", state="done", attempt=1, took_s=100.0, run_id="r")
+
+    found = campaign_cost([COST], (job,), {"r": run})
+
+    assert found.devices is not None
+    assert (found.devices.kind, found.device_s) == ("modelled", 100.0)
+    threads = run.profile.job.options.threads
+    assert found.devices.value_j == pytest.approx(100.0 * (2.76 + 0.655 * threads))
+    assert found.grams is not None
+    assert found.grams.nominal == pytest.approx((300.0 + found.devices.value_j) / 3.6e6 * 480.6)
+
+
+def test_jobs_of_this_machine_are_in_its_own_part_where_cpu_time_does_not_tell_of_them() -> None:
+    run = replace(make_run("r"), device="local")
+    job = CampaignJob(number=0, device="local", label="m", state="done", attempt=1, took_s=10.0, run_id="r")
+    modelled = replace(COST, host=replace(HOST, kind="modelled"))
+
+    found = campaign_cost([modelled], (job,), {"r": run})
+
+    assert found.host is not None
+    assert found.host.value_j == pytest.approx(300.0 + 10.0 * run.profile.job.options.threads * CORE_W)
+    assert found.host.low_j == pytest.approx(200.0)
+
+
 def test_a_campaign_of_which_nothing_was_recorded_says_nothing() -> None:
     found = campaign_cost([], (), {})
 
