@@ -178,7 +178,10 @@ def _rounded(number: float) -> str:
 
 
 def _figure(number: float) -> str:
-    return _rounded(number) if number and not 1e-3 <= number < 1e6 else f"{number:.4g}"
+    """An input, as it was given: with four digits."""
+    if number and number < 1e-3:
+        return _rounded(number)
+    return f"{number:,.0f}" if number >= 1e4 else f"{number:.4g}"
 
 
 def _range(item: Input) -> str:
