@@ -20,6 +20,7 @@ EdgeprofError
 ├── CampaignError               a campaign cannot begin or go on
 │   ├── DeviceGivenUp           a device does nothing more in it
 │   └── Stopped                 it was told to stop
+├── CarbonError                 no grams can be computed, or not of this place or device
 ├── MeasurementError            a profile from which nothing can be computed
 └── StoreError                  the store of profiles
     └── Fenced                  another controller took the campaign over
@@ -121,6 +122,10 @@ class DeviceGivenUp(CampaignError):
 
 class Stopped(CampaignError):
     """A campaign was told to stop."""
+
+
+class CarbonError(EdgeprofError):
+    """There are no grams: an unknown zone or device, a service that does not answer, a run without energy."""
 
 
 class MeasurementError(EdgeprofError):

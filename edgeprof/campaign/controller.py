@@ -24,6 +24,7 @@ from edgeprof.campaign.worker import Assignment, DeviceWorker
 from edgeprof.errors import CampaignError, DeviceGivenUp, Fenced, Stopped, StoreError
 from edgeprof.fleet import Device
 from edgeprof.models import ModelFile
+from edgeprof.own_cost import Recorder, recording
 from edgeprof.reference import Reference
 from edgeprof.store import FAILED, PENDING, RUNNING, Campaign, CampaignJob, Store
 
@@ -162,7 +163,8 @@ class Controller:
                 if left[device.name]
             ]
             try:
-                return self._run(workers, tell, detach=detach) if workers else Ending()
+                with recording() as recorder:
+                    return self._run(workers, tell, recorder, detach=detach) if workers else Ending()
             except Fenced:
                 raise
             except StoreError as error:
@@ -171,7 +173,7 @@ class Controller:
                     f"{error.advice}; then collect it: edgeprof campaign resume {self._campaign.id}",
                 ) from error
 
-    def _run(self, workers: Sequence[DeviceWorker], tell: Tell, *, detach: bool) -> Ending:
+    def _run(self, workers: Sequence[DeviceWorker], tell: Tell, recorder: Recorder, *, detach: bool) -> Ending:
         ending = Ending()
         parallel = self._outline.plan.parallel or len(workers)
         pool = ThreadPoolExecutor(parallel, thread_name_prefix="device")
@@ -181,6 +183,8 @@ class Controller:
             while left:
                 done, left = wait(left, HEARTBEAT_S, FIRST_COMPLETED)
                 self._store.seen(self._campaign.id, self._token, time.time())
+                # With every heartbeat: a controller that is killed has said what it took until then.
+                self._store.keep_own_cost(self._campaign.id, self._token, recorder.cost())
                 for future in done:
                     self._judge(future, futures[future], ending, tell)
                 if self._has_failed(len(ending.given_up), len(workers)) and ending.stopped is None:

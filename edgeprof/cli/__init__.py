@@ -39,6 +39,7 @@ COMMANDS = {
     "profile": ("edgeprof.cli.profile:profile", "Profile models on devices."),
     "sim": ("edgeprof.cli.sim:sim", "Boards that can be simulated, for people who have none."),
     "campaign": ("edgeprof.cli.campaign:campaign", "Many models on many devices: interleaved, retried, resumed."),
+    "carbon": ("edgeprof.cli.carbon:carbon", "Grams of CO2e per inference, with every input's source."),
     "runs": ("edgeprof.cli.runs:runs", "Profiles that were kept: list, show, compare, export."),
 }
 

@@ -268,17 +268,19 @@ def _tell_who_is_at_it(found: Campaign, store: Store) -> None:
 def _recap(found: Campaign, store: Store, ending: Ending | None, as_json: bool) -> None:
     import json
 
-    from edgeprof.campaign import Outline
+    from edgeprof.campaign import Outline, campaign_cost
     from edgeprof.cli.output import console
     from edgeprof.reports.campaign import render_recap, render_results, to_document
 
     jobs = store.jobs(found.id)
+    runs = _runs(found, store)
+    cost = campaign_cost(store.own_costs(found.id), jobs, runs)
     given_up = {name: str(error) for name, error in ending.given_up.items()} if ending is not None else {}
     if as_json:
-        click.echo(json.dumps(to_document(found, jobs, given_up), indent=1))
+        click.echo(json.dumps(to_document(found, jobs, given_up, cost), indent=1))
     else:
-        console().print(render_recap(found, jobs, given_up))
-        results = render_results(Outline.from_json(found.plan, f"campaign {found.id}"), jobs, _runs(found, store))
+        console().print(render_recap(found, jobs, given_up, cost))
+        results = render_results(Outline.from_json(found.plan, f"campaign {found.id}"), jobs, runs)
         if results is not None:
             console().print(results)
     for name, error in ending.given_up.items() if ending is not None else ():

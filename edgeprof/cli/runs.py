@@ -90,7 +90,7 @@ def show(run: str, top: int, group_by: str, place: str | None, as_json: bool) ->
     """
     from edgeprof.reports.text import render_run
 
-    (found,) = _load_each([run], place)
+    (found,) = load_each([run], place)
     if as_json:
         from edgeprof.reports.document import write_documents
 
@@ -264,7 +264,7 @@ def compare(a: str, b: str, as_json: bool, place: str | None) -> None:
     from edgeprof.reports.tables import render_comparison
     from edgeprof.store import stored
 
-    left, right = _load_each([a, b], place)
+    left, right = load_each([a, b], place)
     comparison = compare_profiles(left.profile, right.profile)
     if as_json:
         _print_json({"a": left.id, "b": right.id, "comparison": comparison})
@@ -285,7 +285,7 @@ def why(a: str, b: str, as_json: bool, place: str | None) -> None:
     from edgeprof.comparison import why as differences_of
     from edgeprof.reports.tables import render_differences
 
-    left, right = _load_each([a, b], place)
+    left, right = load_each([a, b], place)
     differences = differences_of(left, right)
     if as_json:
         _print_json({"a": left.id, "b": right.id, "differences": differences})
@@ -303,7 +303,7 @@ def _tell_devices(store: Store, device: str) -> None:
         click.echo(f"edgeprof: no runs on {device!r}; there are runs on {', '.join(map(repr, names))}", err=True)
 
 
-def _load_each(references: Sequence[str], place: str | None) -> list[Run]:
+def load_each(references: Sequence[str], place: str | None) -> list[Run]:
     """One run for each reference."""
     from edgeprof.errors import UsageError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from device_agents.wire import MEASURED
-from edgeprof.campaign import LeftOut, Outline
-from edgeprof.reports.quantities import duration
+from edgeprof.campaign import CampaignCost, LeftOut, Outline
+from edgeprof.carbon import Spread
+from edgeprof.reports.carbon import on_a_line
+from edgeprof.reports.quantities import ENERGY_UNITS, duration
 from edgeprof.run import Run
 from edgeprof.statistics import summarise
 from edgeprof.store import Campaign, CampaignJob
@@ -48,9 +51,12 @@ def render_outline(outline: Outline, left_out: Sequence[LeftOut]) -> RenderableT
 
 
 def render_recap(
-    campaign: Campaign, jobs: Sequence[CampaignJob], given_up: Mapping[str, str] | None = None
+    campaign: Campaign,
+    jobs: Sequence[CampaignJob],
+    given_up: Mapping[str, str] | None = None,
+    cost: CampaignCost | None = None,
 ) -> RenderableType:
-    """A row for each device, and the reasons of what failed or was tried again."""
+    """A row for each device, the reasons of what failed or was tried again, and what the campaign itself cost."""
     table = Table(title=f"campaign {escape(campaign.id)} ({escape(campaign.name)})", title_justify="left")
     table.add_column("device")
     for column in ("done", "failed", "on the device", "left", "tried again"):
@@ -74,7 +80,7 @@ def render_recap(
             f"{took_s:.0f} s",
             escape((given_up or {}).get(name, "")),
         )
-    return Group(table, *_reasons(jobs))
+    return Group(table, *_reasons(jobs), *(_cost(cost) if cost is not None else ()))
 
 
 def render_results(outline: Outline, jobs: Sequence[CampaignJob], runs: Mapping[str, Run]) -> RenderableType | None:
@@ -141,8 +147,30 @@ def _reasons(jobs: Sequence[CampaignJob]) -> list[str]:
     return ["what went wrong on the way:", *shown] if shown else []
 
 
+def _cost(cost: CampaignCost) -> list[str]:
+    """What a campaign itself cost, in words; nothing where nothing was recorded."""
+    if cost.grams is None:
+        return []
+    parts = [("this machine", cost.host), (f"devices ({cost.device_s:.0f} s)", cost.devices)]
+    lines = ["what this campaign itself took:"]
+    for name, found in parts:
+        if found is not None:
+            span = Spread(nominal=found.value_j, median=found.value_j, low=found.low_j, high=found.high_j)
+            lines.append(f"  {name}: {on_a_line(span, ENERGY_UNITS)}, {found.kind}: {found.words}")
+    grid = cost.intensity.input
+    lines.append(
+        f"  about {on_a_line(cost.grams)} of CO2e at {grid.value:.0f} {grid.unit}"
+        f" ({grid.kind}: {grid.source}, {grid.year}); without losses of power supplies and without making the machines"
+    )
+    lines += [f"  {note}" for note in cost.notes]
+    return [escape(line) for line in lines]
+
+
 def to_document(
-    campaign: Campaign, jobs: Sequence[CampaignJob], given_up: Mapping[str, str] | None = None
+    campaign: Campaign,
+    jobs: Sequence[CampaignJob],
+    given_up: Mapping[str, str] | None = None,
+    cost: CampaignCost | None = None,
 ) -> dict[str, object]:
     """The same as JSON."""
     return {
@@ -151,6 +179,7 @@ def to_document(
         "created_at_s": campaign.created_at_s,
         "counts": counts(jobs),
         "given_up": dict(given_up or {}),
+        "cost": None if cost is None else dataclasses.asdict(cost),
         "jobs": [
             {
                 "number": job.number,

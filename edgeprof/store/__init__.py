@@ -17,6 +17,7 @@ from edgeprof.store.campaigns import (
     Reason,
 )
 from edgeprof.store.database import holds_password
+from edgeprof.store.own_costs import OwnCostsInStore
 from edgeprof.store.runs import LATEST, Imported, RunsInStore, StoredRun, stored
 from edgeprof.store.schema import SCHEMA_VERSION
 
@@ -39,5 +40,8 @@ __all__ = [
 ]
 
 
-class Store(RunsInStore, CampaignsInStore):
-    """Runs and campaigns at one place: a path (SQLite), or a database URL. See `Database` for how it is opened."""
+class Store(RunsInStore, CampaignsInStore, OwnCostsInStore):
+    """Runs, campaigns and what those took, at one place: a path (SQLite), or a database URL.
+
+    See `Database` for how it is opened.
+    """

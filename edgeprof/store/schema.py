@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-__all__ = ["CAMPAIGNS", "JOBS", "META", "MIGRATIONS", "RUNS", "SCHEMA_VERSION", "TABLES", "Text", "migrate"]
+__all__ = [
+    "CAMPAIGNS",
+    "JOBS",
+    "META",
+    "MIGRATIONS",
+    "OWN_COSTS",
+    "RUNS",
+    "SCHEMA_VERSION",
+    "TABLES",
+    "Text",
+    "migrate",
+]
 
 NUL, PICTURE_OF_NUL = "\x00", "\u2400"
 
@@ -68,6 +79,14 @@ JOBS = sa.Table(
     sa.Column("run_id", Text),
 )
 
+OWN_COSTS = sa.Table(
+    "edgeprof_own_costs",
+    TABLES,
+    sa.Column("subject", Text, primary_key=True),
+    sa.Column("session", Text, primary_key=True),
+    sa.Column("document", Text, nullable=False),
+)
+
 # Step k leads from schema version k to k + 1, in SQL that SQLite and PostgreSQL both know. Steps are never edited.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -87,6 +106,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " attempt INTEGER NOT NULL, ticket TEXT, reasons TEXT NOT NULL, started_at_s DOUBLE PRECISION,"
         " took_s DOUBLE PRECISION, run_id TEXT, PRIMARY KEY (campaign_id, number))",
         "CREATE INDEX edgeprof_jobs_device ON edgeprof_jobs (campaign_id, device)",
+    ),
+    (
+        "CREATE TABLE edgeprof_own_costs (subject TEXT NOT NULL, session TEXT NOT NULL, document TEXT NOT NULL,"
+        " PRIMARY KEY (subject, session))",
     ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)

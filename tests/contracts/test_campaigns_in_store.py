@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from edgeprof.errors import Fenced, StoreError
+from edgeprof.own_cost import Joules, OwnCost
 from edgeprof.store import DONE, FAILED, PENDING, RUNNING, Campaign, CampaignJob, Reason, Store
 from tests.unit.run_factory import make_run
 
@@ -383,3 +384,20 @@ def test_two_controllers_that_race_never_count_a_job_twice(place: str) -> None:
     assert len({run_id.partition("-")[0] for run_id in counted}) == len(counted)
     assert {job.run_id for job in jobs if job.state == DONE} == set(counted) == stored
     assert all((job.run_id is not None) == (job.state == DONE) for job in jobs)
+
+
+# --- what the work itself took ---
+
+
+def test_what_each_session_said_last_about_its_cost_is_kept(store: Store, place: str) -> None:
+    host = Joules(value_j=3.0, low_j=1.5, high_j=6.0, kind="modelled", words="CPU time; 'x' \u00b5")
+    first = OwnCost(began_at_s=1000.0, elapsed_s=2.0, cpu_s=1.0, host=host)
+    second = replace(first, began_at_s=2000.0, devices=host)
+
+    store.keep_own_cost(NIGHT.id, "two", second)
+    store.keep_own_cost(NIGHT.id, "one", replace(first, elapsed_s=1.0))
+    store.keep_own_cost(NIGHT.id, "one", first)
+
+    with Store(place) as another:
+        assert another.own_costs(NIGHT.id) == (first, second)
+        assert another.own_costs("nothing") == ()

@@ -69,6 +69,11 @@ def test_every_job_of_a_campaign_is_done_once_and_its_runs_are_in_the_store(boar
     assert done.returncode == 0, done.stderr
     recap = json.loads(done.stdout)
     assert recap["counts"] == {"done": 12, "failed": 0, "running": 0, "pending": 0}
+    assert recap["cost"]["host"]["value_j"] > 0, "what the campaign itself took"
+    assert recap["cost"]["grams"]["low"] < recap["cost"]["grams"]["high"]
+    told = " ".join(boards.run("campaign", "status").stdout.split())
+    assert "what this campaign itself took" in told
+    assert "Our World in Data" in told
     campaign, jobs = state_of(boards)
     with store_of(boards) as store:
         runs = {row.id: row for row in store.runs_of(campaign.id)}

@@ -96,6 +96,31 @@ def test_the_page_about_campaigns_can_be_followed_to_its_end(tmp_path: Path) -> 
     assert re.fullmatch(r"c[0-9a-f-]+ \[('done'(, )?){6}\] \[\]\n", done.stdout), done.stdout
 
 
+@pytest.mark.slow
+def test_the_page_about_carbon_can_be_followed_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    page = ROOT / "docs" / "how-to" / "carbon.md"
+    home = {"EDGEPROF_HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    (block,) = PYTHON.findall(page.read_text())
+    lines = [shlex.split(line) for line in typed_lines(page)]
+    assert len(lines) > 10
+
+    said = {}
+    for command in [*lines, [sys.executable, "-c", block]]:
+        environment = {**os.environ, **home, "PATH": path}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"$ {shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+        said[shlex.join(command)] = done.stdout
+
+    printed = list(said.values())
+    assert "\u00b5g" in printed[-1]
+    (table,) = [text for command, text in said.items() if "carbon_table.py" in command]
+    assert [line.count("|") for line in table.splitlines()] == [9] * 5  # three boards, three countries, two modes
+    assert any("pays back its making after" in text for text in printed)
+    assert any("never: " in text for text in printed)
+
+
 def test_the_page_about_campaigns_has_every_key_of_a_plan_and_the_plan_of_the_examples() -> None:
     page = (ROOT / "docs" / "how-to" / "campaigns.md").read_text()
 

@@ -49,7 +49,10 @@ def test_the_wheel_alone_profiles_a_model(tmp_path: Path) -> None:
     run(edgeprof, "devices", "add", "toy", "sim:example", cwd=tmp_path, **homes)
     run(edgeprof, "profile", "m.onnx", "-d", "toy", "--json", "toy.json", cwd=tmp_path, **homes)
 
+    carbon = run(edgeprof, "carbon", "toy.json", "--zone", "FR", "--json", "-", cwd=tmp_path, **homes)
+
     document = json.loads(output)
     assert document["raw"]["profile"]["agent_digest"] == pack_agent().digest
     assert document["operators"]
     assert json.loads((tmp_path / "toy.json").read_text())["origin"] == "simulated"
+    assert "Our World in Data" in json.loads(carbon)["statements"][0]["attributions"][0]
