@@ -12,9 +12,9 @@ from edgeprof.carbon.quantity import parse_rate
 from edgeprof.carbon.statement import Case, Statement, state
 from edgeprof.carbon.supply import supply
 from edgeprof.carbon.usage import ModelledPower, Usage, at_boundary, measured_usage, modelled_usage
-from edgeprof.energy import ModelEnergy
+from edgeprof.energy import ModelEnergy, model_energy
 from edgeprof.energy.modelled import known_board, modelled_power
-from edgeprof.errors import CarbonError, UsageError
+from edgeprof.errors import CarbonError, MeasurementError, UsageError
 from edgeprof.run import Run
 from latency_models import boards
 
@@ -105,15 +105,13 @@ def metered_energy(run_id: str, energy: EnergyPass) -> ModelEnergy:
     Raises:
         CarbonError: nothing can be said about it, and why.
     """
-    from edgeprof.energy.model_energy import model_energy  # type: ignore[import-untyped]
-
-    found = model_energy(energy)
-    if not isinstance(found, ModelEnergy):
+    try:
+        return model_energy(energy)
+    except MeasurementError as error:
         raise CarbonError(
-            f"run {run_id}: its energy pass gives no number: {found.reason}",
+            f"run {run_id}: its energy pass gives no number: {error}",
             "profile again with --energy, or without it to have energy modelled",
-        )
-    return found
+        ) from error
 
 
 def modelled_power_of(run: Run) -> ModelledPower:
