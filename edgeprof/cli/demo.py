@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from edgeprof.run import Run
 
 MOST_WAITING_S = 15.0
 EPILOG = "\b\nExample:\n  edgeprof demo"
@@ -12,6 +17,7 @@ What to type next
   edgeprof profile YOUR_MODEL.onnx --operators        your own model, here
   edgeprof runs list                                  what was kept, with every raw sample
   edgeprof runs export {run} --trace trace.json       one inference, for chrome://tracing or ui.perfetto.dev
+  edgeprof carbon {run} --zone FR --rate 10/s         grams where you are, with every input's source
   edgeprof devices add pi5 ssh://pi@raspberrypi.local --install-key
   edgeprof devices doctor pi5                         what is missing there
   edgeprof profile YOUR_MODEL.onnx -d pi5 --operators the same on your board
@@ -50,5 +56,16 @@ def demo() -> int:
         store.add(run)
     out.print(render_run(run, top=12))
     click.echo("3. The verdict above says how far to trust these numbers, and what would make them better.")
+    _tell_grams(run)
     click.echo(NEXT.format(run=run.id), nl=False)
     return 0
+
+
+def _tell_grams(run: Run) -> None:
+    from edgeprof.carbon import carbon_of
+    from edgeprof.reports.carbon import carbon_summary
+
+    click.echo("4. Joules and grams of an inference. Brackets hold 90 % of what the inputs' ranges allow:")
+    statement = carbon_of(run)
+    for line in (*carbon_summary(statement), *(f"   {one}" for one in statement.attributions)):
+        click.echo(line)

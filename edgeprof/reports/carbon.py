@@ -14,11 +14,12 @@ from rich.table import Table
 
 from edgeprof.carbon import BreakEven, Input, Spread, Statement
 from edgeprof.carbon.embodied import devices
-from edgeprof.carbon.intensity import zones
+from edgeprof.carbon.intensity import INTENSITY, zones
+from edgeprof.carbon.sci import ACTIVE
 from edgeprof.carbon.tables import ATTRIBUTION
 from edgeprof.reports.quantities import ENERGY_UNITS, Units, duration, percent, plain
 
-__all__ = ["mass", "on_a_line", "render_carbon", "render_devices", "render_zones", "to_document"]
+__all__ = ["carbon_summary", "mass", "on_a_line", "render_carbon", "render_devices", "render_zones", "to_document"]
 
 DIGITS = 2  # a footprint is known to a factor of two: more digits would say more than anybody knows
 MASS_UNITS: Units = ((1.0, "g"), (1e-3, "mg"), (1e-6, "µg"))
@@ -59,6 +60,20 @@ def render_carbon(
         parts += [_inputs(one), *(escape(f"  {plain(note)}") for note in one.notes), ""]
     parts += dict.fromkeys(escape(line) for one in statements for line in one.attributions)
     return Group(*parts)
+
+
+def carbon_summary(one: Statement) -> list[str]:
+    """Joules and grams of an inference in a few lines: what they are made of is said by `render_carbon`."""
+    found = one.allocation(ACTIVE)
+    how = f"measured at the boundary {one.sensor_boundary!r}" if one.is_measured else "MODELLED: no meter measured it"
+    grid = next(item for item in one.inputs if item.name == INTENSITY)
+    least = "at least " if one.is_lower_bound else ""
+    return [
+        f"   {on_a_line(found.energy_j, ENERGY_UNITS)} at the socket per inference, {how}; the run is {one.origin}",
+        f"   {least}{on_a_line(found.total_g)} of CO2e: operational {on_a_line(found.operational_g)}, "
+        f"embodied {on_a_line(found.embodied_g)}",
+        f"   with {grid.value:.3g} {grid.unit} ({grid.kind}): {plain(grid.source)}",
+    ]
 
 
 def _allocations(one: Statement) -> Table:
