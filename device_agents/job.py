@@ -108,9 +108,9 @@ class EnergyPlan:
     nothing is sampled here, and `marks` pulses of load and rest, `mark_s` each, before and after the windows make a
     rhythm by which its trace is aligned. There are `windows` busy windows. Each lasts `window_s` AND until the meter
     had time for `min_updates` new values, but at most `max_window_s`; idle ones last `idle_s`, or half as many updates.
-    The meter is asked `rate_hz` times a second (None: as often as it has new values, at most 20). For the effect of
-    asking, `observer_windows` more busy windows are spread among them in which it is asked `observer_slowdown` times
-    less often.
+    The meter is asked `rate_hz` times a second (None: four times for each new value, at most 50 times a second). For
+    the effect of asking, `observer_windows` more busy windows are spread among them in which it is asked
+    `observer_slowdown` times less often.
     """
 
     meter: str = ""

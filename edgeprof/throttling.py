@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from device_agents.wire import Clocks, Conditions, Profile
 
-__all__ = ["PI_BITS", "clock_notes", "operator_throttling", "throttle_reasons"]
+__all__ = ["PI_BITS", "clock_notes", "held_down", "operator_throttling", "throttle_reasons"]
 
 # Raspberry Pi documentation, vcgencmd get_throttled; bit n + 16 says the same of any time since boot.
 PI_BITS = {0: "under-voltage", 1: "clock capped", 2: "throttled", 3: "soft temperature limit"}
@@ -45,6 +45,13 @@ def operator_throttling(profile: Profile) -> Iterator[str]:
     yield from (what for what, _ in _firmware_bits(looks, OPERATOR_PASS))
     for policy in _used_policies(profile, looks):
         yield from (what for what, _ in _lowered_limit(policy, looks, OPERATOR_PASS))
+
+
+def held_down(looks: Sequence[Conditions], when: str) -> Iterator[str]:
+    """What shows a clock held down between two or more looks at the device: firmware bits, and limits that fell."""
+    yield from (what for what, _ in _firmware_bits(list(looks), when))
+    for policy in sorted({clock.cpus for look in looks for clock in look.clocks}):
+        yield from (what for what, _ in _lowered_limit(policy, list(looks), when))
 
 
 def clock_notes(profile: Profile) -> Iterator[str]:

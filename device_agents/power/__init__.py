@@ -7,11 +7,16 @@ A module of a kind of meter has one function::
 which looks for its meters without disturbing them, and lists those that cannot be read with the reason.
 """
 
+import importlib
 from typing import List, Protocol, Tuple
 
 from device_agents.machine import Machine
 from device_agents.runtimes import RuntimeRefusal
-from device_agents.wire import MeterInfo
+from device_agents.wire import BATTERY, CORE, DC_INPUT, MODULE, SOC_RAILS, UNSTATED, WALL, MeterInfo
+
+KINDS = ("device_agents.power.hwmon",)
+PREFERRED = (WALL, DC_INPUT, MODULE, BATTERY, SOC_RAILS, UNSTATED, CORE)
+NO_METER = "attach one (docs/how-to/meters.md), or take what the data sheet says: edgeprof carbon RUN"
 
 
 class PowerMeter(Protocol):
@@ -39,8 +44,11 @@ class PowerMeter(Protocol):
 
 
 def meters(machine: Machine) -> List[PowerMeter]:
-    """Every meter, the preferred one first: by how well it resolves what the device takes, usable ones first."""
-    return []
+    """Every meter, usable ones first, and those first that see most of what the device takes."""
+    found: List[PowerMeter] = []
+    for name in KINDS:
+        found += importlib.import_module(name).find(machine)
+    return sorted(found, key=lambda meter: (meter.info.unusable is not None, PREFERRED.index(meter.info.boundary)))
 
 
 def discover(machine: Machine) -> Tuple[MeterInfo, ...]:
@@ -54,4 +62,16 @@ def choose(machine: Machine, name: str) -> PowerMeter:
     Raises:
         RuntimeRefusal: no-meter; there is none, or it cannot be read, and why.
     """
-    raise RuntimeRefusal("no-meter", "this device has no power meter that can be read")
+    found = meters(machine)
+    usable = [meter for meter in found if meter.info.unusable is None and name in ("", meter.info.name)]
+    if usable:
+        return usable[0]
+    reasons = "; ".join(f"{meter.info.name}: {meter.info.unusable or 'can be read'}" for meter in found)
+    if not found:
+        raise RuntimeRefusal("no-meter", "this device has no power meter that is known", NO_METER)
+    what = (
+        f"no meter here is called {name!r}"
+        if name and name not in [m.info.name for m in found]
+        else "no meter can be read"
+    )
+    raise RuntimeRefusal("no-meter", f"{what}; there are: {reasons}", "see `edgeprof devices doctor`")

@@ -7,6 +7,7 @@ Nothing here measures anything; profiles made by it carry the origin "simulated"
 """
 
 import hashlib
+import math
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from device_agents.machine import Machine
@@ -31,20 +32,28 @@ def open_session(job: Job, model_path: str, machine: Machine, profiled: bool) ->
     """Open a model on the board in the job.
 
     Raises:
-        RuntimeRefusal: the job has no board or no work, or an option that a simulation does not have.
+        RuntimeRefusal: the job has no board, or an option that a simulation does not have.
     """
     require_options(job.options, NAME, ())
     if job.board is None or not isinstance(machine, SimulatedMachine):
         raise RuntimeRefusal("bad-option", "a simulation needs a board, and this job has none", "use -d sim:BOARD")
-    if not job.work:
-        raise RuntimeRefusal(
-            "bad-option", "a simulation needs the work of every operator, and this job has none", "use -d sim:BOARD"
-        )
     cores = len(machine.cluster_of())
     wrong = [cpu for cpu in job.options.affinity if not 0 <= cpu < cores]
     if wrong:
         raise RuntimeRefusal("bad-option", f"{job.board.name} has no CPU {wrong[0]}", f"it has {cores}")
     return SimulatedSession(job, machine, profiled)
+
+
+class AtClocks:
+    """At certain clocks: time and power of every operator, and time and mean power of a whole run."""
+
+    def __init__(
+        self, times_s: Tuple[float, ...], powers_w: Tuple[float, ...], total_s: float, energy_j: float
+    ) -> None:
+        self.times_s = times_s
+        self.powers_w = powers_w
+        self.total_s = max(total_s, RESOLUTION_S)  # time must pass even where there is nothing to do
+        self.mean_w = energy_j / self.total_s
 
 
 class SimulatedSession:
@@ -61,7 +70,7 @@ class SimulatedSession:
         self._cluster_of = machine.cluster_of()
         self._cpus = self._fastest_cpus()
         self._busy = self._busy_cores(self._cpus)
-        self._times_at: Dict[Tuple[float, ...], Tuple[float, ...]] = {}
+        self._known: Dict[Tuple[float, ...], AtClocks] = {}
         self._runs: List[Tuple[float, ...]] = []
         shapes, _ = concrete_shapes([("input", (None,))], job.options)
         self.inputs: Tuple[TensorInfo, ...] = (TensorInfo("input", "float32", shapes[0]),)
@@ -116,34 +125,61 @@ class SimulatedSession:
         """
         machine = self._machine
         factor = machine.random.lognormvariate(0.0, machine.board.noise)
-        times = tuple(time * factor for time in self._operator_times())
-        total = sum(times)
-        if machine.keeps_clocks_for(total):
-            machine.work(total, self._busy)
+        at_clocks = self._at_clocks()
+        if machine.keeps_clocks_for(at_clocks.total_s * factor):
+            times = tuple(time * factor for time in at_clocks.times_s)
+            machine.work(at_clocks.total_s * factor, self._busy, at_clocks.mean_w)
         else:
-            times = tuple(self._run_operator(k, factor) for k in range(len(times)))
+            self._machine.work(machine.board.run_overhead_s * factor, self._busy)
+            times = tuple(self._run_operator(k, factor) for k in range(len(at_clocks.times_s)))
         if self._profiled:
             self._runs.append(times)
 
+    def run_many(self, n: int) -> None:
+        """As `run` so many times, at the clocks of now; the sum of their noise is drawn at once, as a normal one."""
+        machine, at_clocks = self._machine, self._at_clocks()
+        sigma = machine.board.noise
+        mean = math.exp(sigma**2 / 2)
+        deviation = mean * math.sqrt(math.expm1(sigma**2) / n)
+        factor = max(0.0, machine.random.gauss(mean, deviation))
+        machine.work(n * at_clocks.total_s * factor, self._busy, at_clocks.mean_w)
+
     def _run_operator(self, k: int, factor: float) -> float:
-        time = self._operator_times()[k] * factor
-        self._machine.work(time, self._busy)
+        at_clocks = self._at_clocks()
+        time = at_clocks.times_s[k] * factor
+        self._machine.work(time, self._busy, at_clocks.powers_w[k])
         return time
 
-    def _operator_times(self) -> Tuple[float, ...]:
-        """Seconds of every operator at the clocks of now."""
+    def _at_clocks(self) -> "AtClocks":
+        """What every operator takes at the clocks of now."""
         clocks_hz = self._machine.clocks_hz
-        if clocks_hz not in self._times_at:
-            self._times_at[clocks_hz] = tuple(self._operator_s(item, clocks_hz) for item in self._job.work)
-        return self._times_at[clocks_hz]
+        if clocks_hz not in self._known:
+            times_s = tuple(self._operator_s(item, clocks_hz) for item in self._job.work)
+            powers_w = tuple(self._operator_w(item) for item in self._job.work)
+            overhead_s = self._machine.board.run_overhead_s
+            energy_j = sum(time * power for time, power in zip(times_s, powers_w))
+            energy_j += overhead_s * self._machine.power_w(self._busy)
+            self._known[clocks_hz] = AtClocks(times_s, powers_w, overhead_s + sum(times_s), energy_j)
+        return self._known[clocks_hz]
+
+    def _operator_w(self, item: Work) -> float:
+        """Power while it runs; what a job says of it holds at the highest clock."""
+        machine = self._machine
+        usual_w = machine.power_w(self._busy) - machine.board.idle_w
+        cluster = self._cluster_of[self._cpus[0]]
+        slowed = machine.clocks_hz[cluster] / machine.board.clusters[cluster].clocks_hz[-1]
+        active_w = usual_w if item.active_w is None else item.active_w * slowed
+        return machine.board.idle_w + active_w * (item.in_model_power if len(self._job.work) > 1 else 1.0)
 
     def _operator_s(self, item: Work, clocks_hz: Tuple[float, ...]) -> float:
         board = self._machine.board
+        fastest_hz = max(board.clusters, key=lambda c: c.macs_per_cycle * c.clocks_hz[-1]).clocks_hz[-1]
+        slowdown = fastest_hz / clocks_hz[self._cluster_of[self._cpus[0]]]
+        if item.time_s is not None:
+            return item.time_s * slowdown
         used = {self._cluster_of[cpu] for cpu in self._cpus}
         slowest_macs_per_s = min(board.clusters[k].macs_per_cycle * clocks_hz[k] for k in used)
         compute_s = item.macs / (slowest_macs_per_s * len(self._cpus))
-        fastest_hz = max(board.clusters, key=lambda c: c.macs_per_cycle * c.clocks_hz[-1]).clocks_hz[-1]
-        slowdown = fastest_hz / clocks_hz[self._cluster_of[self._cpus[0]]]
         return max(compute_s, item.moved_bytes / board.memory_bytes_per_s) + board.operator_overhead_s * slowdown
 
     def read_outputs(self) -> List[bytes]:

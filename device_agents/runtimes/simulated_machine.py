@@ -4,18 +4,43 @@ One thermal mass and one thermal governor, as in the docstring of `Board`. Power
 for every busy core, its active power in proportion to its clock: voltages are not modelled.
 """
 
+import contextlib
 import math
 import random
-from typing import Dict, List, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from device_agents.machine import Machine
+from device_agents.machine import Machine, OpenFile, Ticker
 from device_agents.runtimes import RuntimeRefusal
-from device_agents.wire import SIMULATED, Board, Cluster, MachineInfo
+from device_agents.runtimes.simulated_sensor import FOLDER, SimulatedSensor
+from device_agents.wire import SIMULATED, Board, ClockReading, Cluster, MachineInfo
 
 TICKS_PER_S = 100  # of cpufreq's time_in_state and of /proc/stat
 LOAD_WINDOW_S = 60.0
+SENSOR_FILE = f"{FOLDER}/power1_input"
 # What the arithmetic, and files with a line for every CPU, are made for.
 MAX_CLUSTERS, MAX_CORES, MAX_STEPS, MIN_POLL_S = 16, 1024, 256, 0.01
+
+
+def _nothing() -> None:
+    """Nobody asked to be called."""
+
+
+class SimulatedFile(OpenFile):
+    """One of the board's files, for reading again and again."""
+
+    def __init__(self, machine: "SimulatedMachine", path: str) -> None:
+        self._machine = machine
+        self._path = path
+        machine.read(path)
+
+    def read(self) -> str:
+        return self._machine.read(self._path)
+
+    def ioctl(self, request: int, data: bytearray) -> None:
+        raise OSError("a simulated board has no drivers")
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class SimulatedMachine(Machine):
@@ -42,6 +67,12 @@ class SimulatedMachine(Machine):
         self._busy_s = 0.0
         self._at_clock_s: List[Dict[float, float]] = [dict.fromkeys(c.clocks_hz, 0.0) for c in board.clusters]
         self.clocks_hz = self._clocks()
+        self._sensor: Optional[SimulatedSensor] = None
+        if board.sensor is not None:
+            self._sensor = SimulatedSensor(board.sensor, f"{board.name}/{seed}/sensor", board.idle_w)
+        self._ticker: Optional[Ticker] = None
+        self._until_tick_s = math.inf
+        self._tick: Callable[[], None] = _nothing
 
     def now(self) -> float:
         return self._now_s
@@ -49,9 +80,24 @@ class SimulatedMachine(Machine):
     def sleep(self, seconds: float) -> None:
         self._pass(seconds, self.at_rest)
 
-    def work(self, seconds: float, busy: Tuple[int, ...]) -> None:
-        """Let so many cores of each cluster be busy for that long."""
-        self._pass(seconds, busy)
+    def work(self, seconds: float, busy: Tuple[int, ...], power_w: Optional[float] = None) -> None:
+        """Let so many cores of each cluster be busy for that long, taking `power_w` if that is known better."""
+        self._pass(seconds, busy, power_w)
+
+    def clocks(self) -> ClockReading:
+        return ClockReading(self._now_s, self._now_s)
+
+    @contextlib.contextmanager
+    def every(self, period_s: float, call: Callable[[], None]) -> Iterator[Ticker]:
+        """As on a real machine, but in the board's own time, whose passing makes the calls."""
+        self._ticker, self._tick, self._until_tick_s = Ticker(period_s), call, 0.0
+        try:
+            yield self._ticker
+        finally:
+            self._ticker, self._tick, self._until_tick_s = None, _nothing, math.inf
+
+    def open(self, path: str, writable: bool = False) -> OpenFile:
+        return SimulatedFile(self, path)
 
     def keeps_clocks_for(self, seconds: float) -> bool:
         """Whether the governor will not look within that time."""
@@ -73,6 +119,8 @@ class SimulatedMachine(Machine):
         )
 
     def read(self, path: str) -> str:
+        if self._sensor is not None and path == SENSOR_FILE:  # read all the time: without making all the others
+            return self._sensor.power1_input()
         files = self._files()
         if path not in files:
             raise FileNotFoundError(f"{path}: a simulated board has no such file")
@@ -100,19 +148,32 @@ class SimulatedMachine(Machine):
         """The index of each CPU's cluster, by CPU number."""
         return [k for k, cluster in enumerate(self.board.clusters) for _ in range(cluster.cores)]
 
-    def _pass(self, seconds: float, busy: Tuple[int, ...]) -> None:
-        while seconds >= self._until_poll_s:
-            seconds -= self._until_poll_s
-            self._warm(self._until_poll_s, busy)
-            self._govern()
-            self._until_poll_s = self.board.poll_s
-        self._until_poll_s -= seconds
-        self._warm(seconds, busy)
+    def _pass(self, seconds: float, busy: Tuple[int, ...], power_w: Optional[float] = None) -> None:
+        """Let time pass from one event to the next: the governor looks, the sensor shows a new value, a call is due."""
+        while True:
+            sensor_s = self._sensor.until_update_s if self._sensor is not None else math.inf
+            step_s = min(seconds, self._until_poll_s, sensor_s, self._until_tick_s)
+            self._warm(step_s, busy, self.power_w(busy) if power_w is None else power_w)
+            seconds -= step_s
+            self._until_poll_s -= step_s
+            self._until_tick_s -= step_s
+            if self._sensor is not None and sensor_s <= step_s:
+                self._sensor.update()
+            if self._until_poll_s <= 0:
+                self._govern()
+                self._until_poll_s = self.board.poll_s
+            if self._ticker is not None and self._until_tick_s <= 0:
+                self._until_tick_s = self._ticker.period_s
+                self._tick()
+            if seconds <= 0:
+                return
 
-    def _warm(self, seconds: float, busy: Tuple[int, ...]) -> None:
-        """The thermal mass, solved exactly: power is constant between two looks of the governor."""
+    def _warm(self, seconds: float, busy: Tuple[int, ...], power_w: float) -> None:
+        """The thermal mass, solved exactly: power is constant between two events."""
         board, cores = self.board, sum(busy)
-        settled_c = board.ambient_c + self.power_w(busy) * board.resistance_k_per_w
+        if self._sensor is not None:
+            self._sensor.take(seconds, power_w)
+        settled_c = board.ambient_c + power_w * board.resistance_k_per_w
         kept = math.exp(-seconds / (board.resistance_k_per_w * board.capacitance_j_per_k))
         self._temperature_c = settled_c + (self._temperature_c - settled_c) * kept
         self._load = cores + (self._load - cores) * math.exp(-seconds / LOAD_WINDOW_S)
@@ -147,6 +208,8 @@ class SimulatedMachine(Machine):
         files[f"{zone}/temp"] = f"{round(self._temperature_c * 1000)}\n"
         files[f"{zone}/trip_point_0_type"] = "passive\n"
         files[f"{zone}/trip_point_0_temp"] = f"{round(self.board.trip_c * 1000)}\n"
+        if self._sensor is not None:
+            files.update(self._sensor.files())
         files[f"{zone}/trip_point_0_hyst"] = f"{round(self.board.hysteresis_k * 1000)}\n"
         return files
 
@@ -192,14 +255,16 @@ def _khz(hertz: float) -> int:
 
 
 def _require_sense(board: Board) -> None:
-    clusters = board.clusters
+    clusters, sensor = board.clusters, board.sensor
     positive = (
         *(value for c in clusters for value in (c.cores, c.macs_per_cycle, *c.clocks_hz)),
+        *((sensor.rate_hz,) if sensor is not None else ()),
         *(board.memory_bytes, board.memory_bytes_per_s, board.resistance_k_per_w, board.capacitance_j_per_k),
     )
     not_negative = (
         *(c.core_active_w for c in clusters),
-        *(board.operator_overhead_s, board.noise, board.idle_w, board.hysteresis_k),
+        *(board.operator_overhead_s, board.run_overhead_s, board.noise, board.idle_w, board.hysteresis_k),
+        *((sensor.noise_w, sensor.step_w) if sensor is not None else ()),
     )
     sensible = (
         1 <= len(clusters) <= MAX_CLUSTERS

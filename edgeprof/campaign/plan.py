@@ -63,6 +63,10 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     library: str | None = None
     operators: bool = False
     operator_runs: Count = 30
+    energy: bool = False
+    meter: str = ""
+    energy_windows: Annotated[int, msgspec.Meta(ge=5, le=1000)] = 5
+    energy_window_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 10.0
     rounds: Count = 5
     min_runs: Count = 20
     min_s: Seconds = 1.0
@@ -103,6 +107,9 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             seed=self.seed,
             deadline_s=self.deadline_s,
             check_outputs=self.check_outputs,
+            energy=wire.EnergyPlan(meter=self.meter, windows=self.energy_windows, window_s=self.energy_window_s)
+            if self.energy
+            else None,
         )
 
     def title_among(self, others: Sequence[Configuration]) -> str:

@@ -41,11 +41,17 @@ def _configuration(settings: Settings) -> Any:
     """The settings as a campaign's plan has them."""
     import dataclasses
 
+    from device_agents import wire
     from edgeprof.campaign import Configuration
 
     options, schedule = dataclasses.asdict(settings.options), settings.schedule
+    plan = settings.energy or wire.EnergyPlan()
     return Configuration(
         **options,
+        energy=settings.energy is not None,
+        meter=plan.meter,
+        energy_windows=plan.windows,
+        energy_window_s=plan.window_s,
         runtime=settings.runtime,  # type: ignore[arg-type]
         operators=settings.operators,
         operator_runs=schedule.operator_runs,

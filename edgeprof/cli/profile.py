@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeprof.cli.profile_settings import to_batches, to_settings
 from edgeprof.cli.stores import open_store, store_option
 
 if TYPE_CHECKING:
-    from device_agents import wire
     from edgeprof.errors import EdgeprofError
     from edgeprof.fleet import Device
     from edgeprof.models import ModelFile
@@ -27,15 +26,13 @@ LEASE_RETRY_S = 2.0
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_NOT_TRUSTED = 1, 3, 4
 MOST_THREADS = 1024
 MOST_STREAMS = 256
-LARGEST_BATCH, MOST_BATCHES = 1_000_000, 32
-LAST_CPU = 4095
-CPUS = re.compile(r"[0-9]{1,9}(-[0-9]{1,9})?(,[0-9]{1,9}(-[0-9]{1,9})?)*")
 
 EPILOG = """\b
 Examples:
   edgeprof profile model.onnx --operators
   edgeprof profile model.tflite -d pi5 -d pi4 --threads 4
   edgeprof profile model.onnx -d pi5 --require trusted --json profile.json
+  edgeprof profile model.tflite -d pi5 --energy
   edgeprof profile model.onnx --input inputs.npz
   edgeprof profile model.onnx --batch 1,2,4,8
   edgeprof profile silero_vad_16k_op15.onnx --shape input=1,576 --shape state=2,1,128"""
@@ -62,6 +59,30 @@ class Seconds(click.FloatRange):
 @click.option("--operators", is_flag=True, help="Time every operator too, in a second pass.")
 @click.option(
     "--operator-runs", type=click.IntRange(1), default=30, show_default=True, help="Runs of the operator pass, at most."
+)
+@click.option(
+    "--energy",
+    is_flag=True,
+    help="Measure energy too: of an inference, and of its operators, each cut out and looped alone. Takes minutes.",
+)
+@click.option(
+    "--meter",
+    metavar="NAME",
+    help="What measures it: a meter of `devices show`, shelly:HOST, tasmota:HOST, joulescope, or external for a trace "
+    "to `runs attach` later.  [default: the device's own in fleet.toml, else the best it has]",
+)
+@click.option(
+    "--energy-windows", type=click.IntRange(5, 1000), default=5, show_default=True, help="Windows of load, at least."
+)
+@click.option(
+    "--energy-window", type=Seconds(1, 3600), default=10.0, show_default=True, help="Seconds of a window, at least."
+)
+@click.option(
+    "--energy-budget",
+    type=Seconds(0),
+    default=900.0,
+    show_default=True,
+    help="Seconds for operators in loops, those first that take longest; 0 for none.",
 )
 @click.option(
     "--threads",
@@ -165,8 +186,8 @@ def profile(
     from edgeprof.models import read_arrays, read_model
     from edgeprof.places import fleet_file
 
-    settings = _settings(options)
-    batches = _batches(options["batches"])
+    settings = to_settings(options)
+    batches = to_batches(options["batches"])
     if options["input_path"] is not None and len(batches) > 1:
         raise click.UsageError("--batch with several sizes and --input exclude each other: the values decide the batch")
     if options["place"] and options["no_store"]:
@@ -207,77 +228,6 @@ def _choose(fleet: Any, names: tuple[str, ...], groups: tuple[str, ...], every: 
     return list(unique.values()) or [fleet.device("local")]
 
 
-def _settings(options: dict[str, Any]) -> Settings:
-    from device_agents import wire
-    from edgeprof.profiling import Settings
-
-    return Settings(
-        runtime=options["runtime"],
-        options=wire.RuntimeOptions(
-            threads=options["threads"],
-            optimization=options["optimization"],
-            xnnpack=options["xnnpack"],
-            provider=options["provider"],
-            provider_options=_pairs(options["provider_options"], "--provider-option"),
-            delegate=options["delegate"],
-            delegate_options=_pairs(options["delegate_options"], "--delegate-option"),
-            library=options["library"],
-            affinity=() if options["affinity"] is None else _cpus(options["affinity"]),
-            streams=options["streams"],
-            shapes=_shapes(options["shapes"]),
-        ),
-        schedule=_schedule(options),
-        gate=wire.Gate(timeout_s=options["gate_timeout"]),
-        operators=options["operators"],
-        seed=options["seed"],
-        deadline_s=options["deadline"],
-        check_outputs=options["check_outputs"],
-    )
-
-
-def _schedule(options: dict[str, Any]) -> wire.Schedule:
-    from device_agents import wire
-
-    least_s, most_s = options["min_time"], options["max_time"]
-    if most_s is None:
-        most_s = max(wire.Schedule().max_s, least_s)
-    if most_s < least_s:
-        message = f"{most_s:g} s at most is less than the {least_s:g} s at least of --min-time"
-        raise click.BadParameter(message, param_hint="--max-time")
-    return wire.Schedule(
-        rounds=options["rounds"],
-        min_runs=options["min_runs"],
-        min_s=least_s,
-        max_s=most_s,
-        operator_runs=options["operator_runs"],
-    )
-
-
-def _pairs(items: tuple[str, ...], option: str) -> dict[str, str]:
-    pairs = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not (key and equals):
-            raise click.BadParameter(f"{item!r} is not KEY=VALUE", param_hint=option)
-        pairs[key] = value
-    return pairs
-
-
-def _batches(text: str | None) -> tuple[int | None, ...]:
-    """Read 1,2,4 into (1, 2, 4); (None,) where no batch was asked for."""
-    if text is None:
-        return (None,)
-    parts = text.split(",")
-    if not all(part.isascii() and part.isdigit() and 1 <= int(part[:9]) <= LARGEST_BATCH for part in parts):
-        message = f"{text!r} is not a list of batch sizes such as 1,2,4: whole numbers from 1 to {LARGEST_BATCH}"
-        raise click.BadParameter(message, param_hint="--batch")
-    sizes = tuple(dict.fromkeys(int(part) for part in parts))
-    if len(sizes) > MOST_BATCHES or max(sizes) > LARGEST_BATCH:
-        message = f"at most {MOST_BATCHES} batch sizes, each at most {LARGEST_BATCH}"
-        raise click.BadParameter(message, param_hint="--batch")
-    return sizes
-
-
 def _tell_assumptions(jobs: list[tuple[ModelFile, Settings]]) -> None:
     """Before minutes are spent: which sizes nobody gave, and what is worth knowing of the values."""
     lines = {(model.name, note) for model, _ in jobs for note in (*model.inputs.assumptions, *model.inputs.notes)}
@@ -297,41 +247,6 @@ def _show_sweeps(runs: list[Run], options: dict[str, Any]) -> None:
     for group in groups.values():
         if len(group) > 1:
             out.print(render_sweep(group))
-
-
-def _shapes(items: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    shapes = {}
-    for item in items:
-        name, equals, text = item.rpartition("=")  # the name of an input may have "=" in it, a shape has not
-        if not (name and equals):
-            raise click.BadParameter(f"{item!r} is not of the form NAME=1,3,224,224", param_hint="--shape")
-        shapes[name] = _dimensions(name, text)
-    return shapes
-
-
-def _dimensions(name: str, text: str) -> tuple[int, ...]:
-    try:
-        shape = tuple(int(part) for part in text.replace("x", ",").split(",")) if text else ()
-    except ValueError:
-        shape = (0,)
-    if any(dimension < 1 for dimension in shape):
-        message = f"{name}={text} is not a shape: whole numbers from 1 with commas between them"
-        raise click.BadParameter(message, param_hint="--shape")
-    return shape
-
-
-def _cpus(text: str) -> tuple[int, ...]:
-    """Read a list such as 0,2-3 into (0, 2, 3)."""
-    if not CPUS.fullmatch(text):
-        raise click.BadParameter(f"{text!r} is not a list of CPUs such as 0,2-3", param_hint="--affinity")
-    cpus: set[int] = set()
-    for part in text.split(","):
-        first, _, last = part.partition("-")
-        if not int(first) <= int(last or first) <= LAST_CPU:
-            message = f"{part!r}: CPUs go from 0 to {LAST_CPU}, the lower one first"
-            raise click.BadParameter(message, param_hint="--affinity")
-        cpus.update(range(int(first), int(last or first) + 1))
-    return tuple(sorted(cpus))
 
 
 def _run_all(

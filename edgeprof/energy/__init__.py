@@ -1,5 +1,7 @@
 """Joules from power traces: of a whole inference, and of its operators, with intervals and the reasons for doubt."""
 
+from edgeprof.energy.attribution import attribute
+from edgeprof.energy.model import model_energy
 from edgeprof.energy.results import (
     Discarded,
     Interval,
@@ -18,4 +20,6 @@ __all__ = [
     "OperatorEnergies",
     "OperatorEnergy",
     "WindowEnergy",
+    "attribute",
+    "model_energy",
 ]

@@ -40,7 +40,8 @@ class WindowEnergy:
     """One busy window: all that the meter saw of it, and what is left without the rest around it.
 
     `idle_w` is the power at rest, interpolated from the idle windows before and after to the middle of this one.
-    `n_updates` counts new values of the sensor, not reads.
+    `n_updates` counts new values of the sensor, not reads. The errors are standard uncertainties from its noise and
+    step.
     """
 
     window: int
@@ -49,6 +50,8 @@ class WindowEnergy:
     n_updates: int
     power_w: float
     idle_w: float
+    power_error_w: float = 0.0
+    idle_error_w: float = 0.0
 
     @property
     def gross_j(self) -> float:
@@ -63,7 +66,7 @@ class WindowEnergy:
 
 @dataclass(frozen=True, kw_only=True)
 class ObserverEffect:
-    """What asking the meter does: latency and power when asked `fast_hz` times a second over those at `slow_hz`.
+    """What asking the meter does: latency, and power above rest, when asked `fast_hz` times a second over `slow_hz`.
 
     Ratios with intervals; None where too few windows count.
     """

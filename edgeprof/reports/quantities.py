@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["count", "duration", "interval", "keep_end", "percent", "plain", "shape", "size"]
+__all__ = [
+    "count",
+    "duration",
+    "energy",
+    "energy_interval",
+    "interval",
+    "keep_end",
+    "percent",
+    "plain",
+    "power_interval",
+    "shape",
+    "size",
+]
 
-TIME_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+Units = tuple[tuple[float, str], ...]
+TIME_UNITS: Units = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+ENERGY_UNITS: Units = ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ"))
+POWER_UNITS: Units = ((1.0, "W"), (1e-3, "mW"))
 SIZE_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 COUNT_UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 DIGITS = 3
@@ -20,20 +35,42 @@ def duration(seconds: float | None, *, step_s: float = 0.0) -> str:
         return "-"
     if not seconds:
         return "0 s"
-    scale, unit = _time_unit(seconds)
+    scale, unit = _unit(seconds, TIME_UNITS)
     decimals = _digits(seconds / scale)
     return f"{seconds / scale:.{min(decimals, _places(step_s / scale)) if step_s else decimals}f} {unit}"
 
 
 def interval(middle_s: float, low_s: float, high_s: float) -> tuple[str, str]:
     """A time and its interval in one unit, to the first digit that is uncertain: ("1.501 ms", "1.499 to 1.502 ms")."""
-    scale, unit = _time_unit(middle_s)
-    half_width = (high_s - low_s) / 2 / scale
-    decimals = _digits(middle_s / scale, MOST_DIGITS)
+    return _interval(middle_s, low_s, high_s, TIME_UNITS)
+
+
+def energy(joules: float | None) -> str:
+    """Joules with three digits."""
+    if joules is None:
+        return "-"
+    scale, unit = _unit(joules, ENERGY_UNITS)
+    return f"{_short(joules / scale)} {unit}"
+
+
+def energy_interval(middle_j: float, low_j: float, high_j: float) -> tuple[str, str]:
+    """Joules as `interval` shows seconds."""
+    return _interval(middle_j, low_j, high_j, ENERGY_UNITS)
+
+
+def power_interval(middle_w: float, low_w: float, high_w: float) -> tuple[str, str]:
+    """Watts as `interval` shows seconds."""
+    return _interval(middle_w, low_w, high_w, POWER_UNITS)
+
+
+def _interval(middle: float, low: float, high: float, units: Units) -> tuple[str, str]:
+    scale, unit = _unit(middle, units)
+    half_width = (high - low) / 2 / scale
+    decimals = _digits(middle / scale, MOST_DIGITS)
     if half_width:
         decimals = min(decimals, _places(half_width))
-    low, high = f"{low_s / scale:.{decimals}f}", f"{high_s / scale:.{decimals}f}"
-    return f"{middle_s / scale:.{decimals}f} {unit}", f"{low} to {high} {unit}"
+    low_text, high_text = f"{low / scale:.{decimals}f}", f"{high / scale:.{decimals}f}"
+    return f"{middle / scale:.{decimals}f} {unit}", f"{low_text} to {high_text} {unit}"
 
 
 def percent(share: float | None) -> str:
@@ -73,12 +110,12 @@ def plain(text: str) -> str:
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
-def _time_unit(seconds: float) -> tuple[float, str]:
-    for scale, unit in TIME_UNITS:
+def _unit(number: float, units: Units) -> tuple[float, str]:
+    for scale, unit in units:
         # 999.6 µs rounds to 1000 µs at three digits: it is 1.00 ms.
-        if abs(seconds) >= scale * 0.9995:
+        if abs(number) >= scale * 0.9995:
             return scale, unit
-    return TIME_UNITS[-1] if seconds else TIME_UNITS[1]
+    return units[-1] if number else next(found for found in units if found[0] < 1)
 
 
 def _digits(number: float, digits: int = DIGITS) -> int:

@@ -12,7 +12,8 @@ import click
 import pytest
 
 from edgeprof.cli.output import console, require_writable
-from edgeprof.cli.profile import _batches, _is_trusted, _settings, profile
+from edgeprof.cli.profile import _is_trusted, profile
+from edgeprof.cli.profile_settings import to_batches, to_settings
 from edgeprof.errors import EdgeprofError
 from edgeprof.profiling import Settings
 from edgeprof.verdict import judge
@@ -21,7 +22,7 @@ from tests.unit.run_factory import make_run
 
 def read(*arguments: str) -> Settings:
     context: dict[str, Any] = profile.make_context("profile", ["model.onnx", *arguments]).params
-    return _settings(context)
+    return to_settings(context)
 
 
 @pytest.mark.parametrize(
@@ -126,15 +127,15 @@ def test_only_a_measured_number_passes_require_trusted(origin: str, passes: bool
 
 @pytest.mark.parametrize(("text", "sizes"), [(None, (None,)), ("4", (4,)), ("1,2,4", (1, 2, 4)), ("2,2", (2,))])
 def test_a_list_of_batch_sizes_is_read(text: str | None, sizes: tuple[int | None, ...]) -> None:
-    assert _batches(text) == sizes
+    assert to_batches(text) == sizes
 
 
 @pytest.mark.parametrize("text", ["", "0", "1,", "1,,2", "-1", "x", "1.5", "1000001", "9999999999", "²"])
 def test_what_is_no_list_of_batch_sizes_is_a_usage_error(text: str) -> None:
     with pytest.raises(click.BadParameter, match="batch sizes"):
-        _batches(text)
+        to_batches(text)
 
 
 def test_an_endless_sweep_is_a_usage_error() -> None:
     with pytest.raises(click.BadParameter, match="at most 32"):
-        _batches(",".join(map(str, range(1, 40))))
+        to_batches(",".join(map(str, range(1, 40))))

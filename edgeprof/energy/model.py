@@ -1,0 +1,199 @@
+"""The energy of one inference, from the windows of an energy pass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from device_agents.wire import BUSY, IDLE, EnergyPass, EnergyWindow, MeterInfo
+from edgeprof.energy.calibration import calibrated
+from edgeprof.energy.evidence import against
+from edgeprof.energy.intervals import CONFIDENCE, median_interval
+from edgeprof.energy.results import Discarded, Interval, ModelEnergy, ObserverEffect, WindowEnergy
+from edgeprof.energy.traces import Shown, Stretch, mean_power, shown
+from edgeprof.errors import MeasurementError
+from edgeprof.statistics import student_t
+
+__all__ = ["model_energy"]
+
+# MLPerf Tiny takes the median of five windows; fewer than three have no middle.
+USUAL_WINDOWS, LEAST_WINDOWS = 5, 3
+# Below so many new values in a window the number is marked.
+FEW_UPDATES = 20
+REPEAT = "look at the reasons, then measure again"
+
+
+def model_energy(energy: EnergyPass) -> ModelEnergy:
+    """Gross and net joules of an inference.
+
+    Raises:
+        MeasurementError: the trace is missing or unusable, or too few windows count; the message has the reasons.
+    """
+    if energy.trace is None:
+        raise MeasurementError("the meter's trace has not been attached", "edgeprof runs attach RUN TRACE.csv")
+    meter = energy.trace.meter
+    trace, calibration = _calibrated(energy, shown(energy.trace), meter)
+    fast, slow, discarded = _measured(energy, trace, meter)
+    if len(fast) < LEAST_WINDOWS:
+        reasons = "; ".join(dict.fromkeys(one.reason for one in discarded)) or "there were no more"
+        what = f"{len(fast)} windows count, at least {LEAST_WINDOWS} must: {reasons}"
+        raise MeasurementError(what, REPEAT)
+    shared_s = energy.trace.offset_error_s or 0.0
+    gross = _interval(fast, [one.gross_j for one in fast], [one.power_error_w for one in fast], shared_s)
+    net_errors_w = [math.hypot(one.power_error_w, one.idle_error_w) for one in fast]
+    net = _interval(fast, [one.net_j for one in fast], net_errors_w, shared_s)
+    if net.high <= 0:
+        raise MeasurementError("the meter shows less power under load than at rest", "is it the meter of this device?")
+    latencies = [one.duration_s / one.n_runs for one in fast]
+    return ModelEnergy(
+        meter=meter,
+        gross_j=gross,
+        net_j=net,
+        power_w=median_interval([one.power_w for one in fast], [one.power_error_w for one in fast]),
+        idle_w=median_interval([one.idle_w for one in fast], [one.idle_error_w for one in fast]),
+        latency_s=median_interval(latencies, [0.0] * len(latencies)),
+        windows=tuple(fast),
+        discarded=tuple(discarded),
+        observer=_observer(fast, slow, energy),
+        calibration=calibration,
+        notes=tuple(_notes(fast, net, energy)),
+    )
+
+
+def _interval(
+    windows: Sequence[WindowEnergy], joules: Sequence[float], errors_w: Sequence[float], offset_error_s: float
+) -> Interval:
+    errors = [error_w * one.duration_s / one.n_runs for one, error_w in zip(windows, errors_w, strict=True)]
+    # A window shifted by the error of the clocks takes in so much rest instead of load.
+    shifted = [abs(one.power_w - one.idle_w) * offset_error_s / one.n_runs for one in windows]
+    return median_interval(joules, errors, float(np.median(shifted)))
+
+
+# --- windows ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """Power at rest in the middle of an idle window."""
+
+    middle_s: float
+    stretch: Stretch
+
+
+def _measured(
+    energy: EnergyPass, trace: Shown, meter: MeterInfo
+) -> tuple[list[WindowEnergy], list[WindowEnergy], list[Discarded]]:
+    """Windows that count at the usual rate, those at the lower one, and those that do not count."""
+    rates = [window.rate_hz for window in energy.windows if window.rate_hz is not None]
+    usual_hz = max(rates, default=None)
+    fast: list[WindowEnergy] = []
+    slow: list[WindowEnergy] = []
+    discarded: list[Discarded] = []
+    busy = [window for window in energy.windows if window.kind == BUSY]
+    for k, window in enumerate(energy.windows):
+        if window.kind != BUSY:
+            continue
+        reasons = "; ".join(against(window, busy, on_charge=meter.on_charge))
+        try:
+            one = None if reasons else _window(energy.windows, k, trace)
+        except MeasurementError as error:
+            one, reasons = None, str(error)
+        if one is None:
+            discarded.append(Discarded(window=k, reason=reasons))
+            continue
+        (fast if window.rate_hz == usual_hz else slow).append(one)
+    return fast, slow, discarded
+
+
+def _window(windows: Sequence[EnergyWindow], k: int, trace: Shown) -> WindowEnergy:
+    window = windows[k]
+    if window.n_runs < 1:
+        raise MeasurementError("no inference ended in it", REPEAT)
+    stretch = mean_power(trace, window.start_s, window.end_s)
+    middle_s = (window.start_s + window.end_s) / 2
+    before, after = _rest(windows[k - 1 : k], trace), _rest(windows[k + 1 : k + 2], trace)
+    share = (middle_s - before.middle_s) / (after.middle_s - before.middle_s)
+    return WindowEnergy(
+        window=k,
+        duration_s=window.end_s - window.start_s,
+        n_runs=window.n_runs,
+        n_updates=stretch.n_updates,
+        power_w=stretch.power_w,
+        idle_w=(1 - share) * before.stretch.power_w + share * after.stretch.power_w,
+        power_error_w=stretch.error_w,
+        # Its neighbours share these windows of rest: what they get wrong does not average out as if it were their own.
+        idle_error_w=SHARED_REST * math.hypot((1 - share) * before.stretch.error_w, share * after.stretch.error_w),
+    )
+
+
+# Variance of the mean of five windows from six rests that each two of them share, over that from ten of their own.
+SHARED_REST = math.sqrt(1.8)
+
+
+def _rest(windows: Sequence[EnergyWindow], trace: Shown) -> _Rest:
+    if not windows or windows[0].kind != IDLE:
+        raise MeasurementError("it does not lie between two windows of rest", REPEAT)
+    window = windows[0]
+    try:
+        stretch = mean_power(trace, window.start_s, window.end_s)
+    except MeasurementError as error:
+        raise MeasurementError(f"in the rest beside it {error}", error.advice) from error
+    return _Rest((window.start_s + window.end_s) / 2, stretch)
+
+
+def _calibrated(energy: EnergyPass, trace: Shown, meter: MeterInfo) -> tuple[Shown, str | None]:
+    """With sign and unit that the load shows; means of all windows, whatever else is wrong with them."""
+    means: dict[str, list[float]] = {BUSY: [], IDLE: []}
+    for window in energy.windows:
+        inside = (trace.at_s > window.start_s + trace.period_s) & (trace.at_s <= window.end_s)
+        if window.kind in means and np.any(inside):
+            means[window.kind].append(float(trace.values[inside].mean()))
+    if not (means[BUSY] and means[IDLE]):
+        return trace, None
+    return calibrated(trace, meter.source, float(np.median(means[BUSY])), float(np.median(means[IDLE])))
+
+
+# --- doubts -------------------------------------------------------------------------------------------------------
+
+
+def _observer(fast: Sequence[WindowEnergy], slow: Sequence[WindowEnergy], energy: EnergyPass) -> ObserverEffect | None:
+    rates = sorted({window.rate_hz for window in energy.windows if window.rate_hz is not None})
+    if len(rates) < 2:
+        return None
+    return ObserverEffect(
+        fast_hz=rates[-1],
+        slow_hz=rates[0],
+        latency_ratio=_ratio([w.duration_s / w.n_runs for w in fast], [w.duration_s / w.n_runs for w in slow]),
+        power_ratio=_ratio([w.power_w - w.idle_w for w in fast], [w.power_w - w.idle_w for w in slow]),
+    )
+
+
+def _ratio(fast: Sequence[float], slow: Sequence[float]) -> Interval | None:
+    """Of the means; both scatter alike, and the scatter of all tells how much."""
+    if len(fast) < 2 or len(slow) < 2 or min(*fast, *slow) <= 0:
+        return None
+    one, other = np.log(fast), np.log(slow)
+    degrees = one.size + other.size - 2
+    pooled = float((one.var(ddof=1) * (one.size - 1) + other.var(ddof=1) * (other.size - 1)) / degrees)
+    middle = float(one.mean() - other.mean())
+    half = student_t(CONFIDENCE, degrees) * math.sqrt(pooled * (1 / one.size + 1 / other.size))
+    return Interval(
+        value=math.exp(middle), low=math.exp(middle - half), high=math.exp(middle + half), confidence=CONFIDENCE
+    )
+
+
+def _notes(windows: Sequence[WindowEnergy], net: Interval, energy: EnergyPass) -> Iterator[str]:
+    if len(windows) < USUAL_WINDOWS:
+        yield f"only {len(windows)} windows count (usually {USUAL_WINDOWS})"
+    fewest = min(one.n_updates for one in windows)
+    if fewest < FEW_UPDATES:
+        yield f"a window has only {fewest} new values of the meter: longer ones would say more (--energy-window)"
+    if net.low <= 0:
+        yield "what the load adds cannot be told from the meter's noise: only the sum with rest means something"
+    if not energy.gate.passed:
+        yield "measuring began although the device was not quiet and cool: " + "; ".join(energy.gate.reasons)
+    if energy.trace is not None and energy.trace.alignment:
+        yield energy.trace.alignment
