@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -40,7 +41,8 @@ PROGRAMS = (
 )
 SBIN_PROGRAMS = ("mke2fs", "modprobe", "depmod")
 KBUILD = Path("/usr/lib/linux-kbuild-6.1")
-# Where the ROM of the machine's network device is, without which qemu does not start it.
+PYTHON = "/usr/bin/python3"
+PLAYER, PLAYED = "/run/registers.py", "/run/played"
 CLOCKS = "/sys/devices/system/cpu/cpufreq"
 BATTERY = "/sys/module/test_power/parameters"
 THERMAL = "/sys/module/vboard/parameters"
@@ -86,6 +88,20 @@ def _made(script: str, *arguments: Path) -> Path:
     return Path(done.stdout.strip())
 
 
+@dataclass(frozen=True)
+class Pattern:
+    """The truth: `watts[k]` was shown from `at_s[k]` on the board's clock until the next."""
+
+    at_s: tuple[float, ...]
+    watts: tuple[float, ...]
+
+    def integral_j(self, start_s: float, end_s: float) -> float:
+        """Joules between two moments, both after the first write."""
+        ends = (*self.at_s[1:], float("inf"))
+        shown = zip(self.at_s, ends, self.watts, strict=True)
+        return sum(watts * max(0.0, min(end, end_s) - max(begin, start_s)) for begin, end, watts in shown)
+
+
 class VirtualBoard:
     """A context manager; entering boots it, from a disk that is clean each time, and leaving ends it.
 
@@ -102,12 +118,14 @@ class VirtualBoard:
         self.ssh_config = folder / "ssh_config"
         self._image = image
         self._process: subprocess.Popen[bytes] | None = None
+        self._connection: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True)
         self._make_keys()
         try:
             self._boot()
+            self._connect()
         except BaseException:
             self.stop()
             raise
@@ -120,10 +138,11 @@ class VirtualBoard:
 
     def stop(self) -> None:
         """Off, this instant."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        for process in (self._process, self._connection):
+            if process is not None:
+                process.kill()
+                process.wait()
+        self._process = self._connection = None
 
     # --- to reach it ---
 
@@ -157,7 +176,7 @@ class VirtualBoard:
         Raises:
             RuntimeError: it ended with another status than 0; the message is what it complained of.
         """
-        command = ["ssh", "-F", str(self.ssh_config), "-p", str(self.port), "root@127.0.0.1", script]
+        command = [*self._root(), script]
         done = subprocess.run(
             command, input=text or "", capture_output=True, text=True, check=False, timeout=timeout_s
         )
@@ -194,6 +213,22 @@ class VirtualBoard:
     def set_governor(self, name: str) -> None:
         self.shell(f"for policy in {CLOCKS}/policy*; do echo {name} >$policy/scaling_governor; done")
 
+    def play(self, *options: str) -> None:
+        """Let the ina226 show a pattern until the next one, or until `hush`: options of registers.py."""
+        self.hush()
+        program = (HERE / "registers.py").read_text()
+        command = f"setsid {PYTHON} {PLAYER} {self.meter_bus()} {' '.join(options)} >{PLAYED} 2>&1 </dev/null &"
+        self.shell(f"cat >{PLAYER}; {command} echo $! >{PLAYER}.pid\nuntil [ -s {PLAYED} ]; do sleep 0.1; done", text=program)
+
+    def hush(self) -> None:
+        """End the pattern; the registers stay as they are."""
+        self.shell(f"[ ! -e {PLAYER}.pid ] || kill $(cat {PLAYER}.pid); rm -f {PLAYED} {PLAYER}.pid")
+
+    def played(self) -> Pattern:
+        """What the registers have said since `play`."""
+        lines = [line.split() for line in self.shell(f"cat {PLAYED}").splitlines()]
+        return Pattern(tuple(float(at) for at, _ in lines), tuple(float(watts) for _, watts in lines))
+
     def unplug_meter(self) -> None:
         """As a HAT that is pulled off: the files of its hwmon chip are gone."""
         self.shell(f"echo 0x40 >/sys/bus/i2c/devices/i2c-{self.meter_bus()}/delete_device")
@@ -225,8 +260,7 @@ class VirtualBoard:
         known_hosts.write_text(f"[127.0.0.1]:{self.port} {_public(host_key)}\n")
         self.ssh_config.write_text(
             f"Host *\n  IdentityFile {client_key}\n  IdentitiesOnly yes\n  UserKnownHostsFile {known_hosts}\n"
-            f"  GlobalKnownHostsFile none\n  ControlMaster auto\n  ControlPath {self.folder}/%r\n"
-            "  ControlPersist yes\n  ConnectTimeout 60\n"
+            "  GlobalKnownHostsFile none\n  ConnectTimeout 60\n"
         )
         packed = subprocess.run(
             ["cpio", "-o", "-H", "newc", "-R", "0:0", "--quiet"],
@@ -237,6 +271,21 @@ class VirtualBoard:
         )
         initramfs = self._image / f"{self.machine}.cpio"
         (self.folder / "initramfs").write_bytes(initramfs.read_bytes() + packed.stdout)
+
+    def _root(self) -> list[str]:
+        """ssh as root, over the connection that `_connect` keeps: a new one takes an emulated second."""
+        options = ("-F", str(self.ssh_config), "-S", str(self.folder / "control"), "-p", str(self.port))
+        return ["ssh", *options, "root@127.0.0.1"]
+
+    def _connect(self) -> None:
+        with (self.folder / "ssh.log").open("wb") as log:
+            command = [*self._root()[:-1], "-M", "-N", "root@127.0.0.1"]
+            self._connection = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        end = time.monotonic() + BOOT_S
+        while not (self.folder / "control").exists():
+            if self._connection.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"no ssh to the board: {(self.folder / 'ssh.log').read_text(errors='replace')}")
+            time.sleep(0.1)
 
     def _boot(self) -> None:
         # With us gone, however we went, the kernel ends it.
