@@ -5,9 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from device_agents.machine import Machine
+from device_agents.machine import Machine, OpenFile
 
 MACHINES = Path(__file__).parent / "recorded" / "machines"
+
+
+class RecordedFile(OpenFile):
+    """A file of a recorded machine, read again and again; an ioctl answers what `answers` has of the words asked."""
+
+    def __init__(self, machine: RecordedMachine, path: str) -> None:
+        self._machine = machine
+        self._path = path
+        machine.read(path)
+
+    def read(self) -> str:
+        return self._machine.read(self._path)
+
+    def ioctl(self, request: int, data: bytearray) -> None:
+        words = data[24:].split(b"\0", 1)[0].decode()
+        answer = (self._machine.root / "commands" / words).read_bytes()
+        data[24 : 24 + len(answer) + 1] = answer + b"\0"
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class RecordedMachine(Machine):
@@ -29,6 +49,9 @@ class RecordedMachine(Machine):
         if path in self.overrides:
             return self.overrides[path]
         return (self.root / path.lstrip("/")).read_text()
+
+    def open(self, path: str, writable: bool = False) -> OpenFile:
+        return RecordedFile(self, path)
 
     def list(self, path: str) -> list[str]:
         folder = self.root / path.lstrip("/")

@@ -14,7 +14,7 @@ from device_agents.machine import Machine
 from device_agents.runtimes import RuntimeRefusal
 from device_agents.wire import BATTERY, CORE, DC_INPUT, MODULE, SOC_RAILS, UNSTATED, WALL, MeterInfo
 
-KINDS = ("device_agents.power.hwmon",)
+KINDS = ("jetson", "hwmon", "pi_pmic", "rapl", "battery", "android")
 PREFERRED = (WALL, DC_INPUT, MODULE, BATTERY, SOC_RAILS, UNSTATED, CORE)
 NO_METER = "attach one (docs/how-to/meters.md), or take what the data sheet says: edgeprof carbon RUN"
 
@@ -46,8 +46,8 @@ class PowerMeter(Protocol):
 def meters(machine: Machine) -> List[PowerMeter]:
     """Every meter, usable ones first, and those first that see most of what the device takes."""
     found: List[PowerMeter] = []
-    for name in KINDS:
-        found += importlib.import_module(name).find(machine)
+    for kind in KINDS:
+        found += importlib.import_module(f"device_agents.power.{kind}").find(machine)
     return sorted(found, key=lambda meter: (meter.info.unusable is not None, PREFERRED.index(meter.info.boundary)))
 
 

@@ -3,9 +3,10 @@
 A chip says what flows through its shunt, not what the shunt is in: the boundary is unstated unless a label tells.
 """
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional
 
-from device_agents.machine import Machine, OpenFile
+from device_agents.machine import Machine
+from device_agents.power.files_meter import FilesMeter, text, why_unreadable
 from device_agents.wire import ENERGY, MODULE, POWER, UNSTATED, MeterInfo
 
 HWMON = "/sys/class/hwmon"
@@ -28,58 +29,24 @@ INA2XX_STEPS = {
 }
 
 
-class HwmonMeter:
-    """One chip, or one channel of it: files that are read together, each with its factor to W or J."""
-
-    def __init__(self, machine: Machine, info: MeterInfo, channels: Tuple[Tuple[str, ...], ...], factor: float) -> None:
-        self.info = info
-        self._machine = machine
-        self._channels = channels
-        self._factor = factor
-        self._files: List[List[OpenFile]] = []
-
-    def open(self) -> None:
-        """Open every file and keep it."""
-        self.close()
-        for paths in self._channels:
-            self._files.append([])
-            for path in paths:
-                self._files[-1].append(self._machine.open(path))
-
-    def read(self) -> Tuple[float, ...]:
-        """W or J of every channel: the product of its files."""
-        values = []
-        for files in self._files:
-            value = self._factor
-            for file in files:
-                value *= int(file.read())
-            values.append(value)
-        return tuple(values)
-
-    def close(self) -> None:
-        """Close every file."""
-        for files in self._files:
-            for file in files:
-                file.close()
-        self._files = []
-
-
-def find(machine: Machine) -> List[HwmonMeter]:
+def find(machine: Machine) -> List[FilesMeter]:
     """Every chip that measures power or energy, in the order of their names."""
     addresses = _addresses(machine)
-    found: List[HwmonMeter] = []
+    # There these chips are one meter, which knows which rail contains the others: jetson.py.
+    is_jetson = "NVIDIA" in (text(machine, "/proc/device-tree/model") or "")
+    found: List[FilesMeter] = []
     for folder in machine.list(HWMON):
         base = f"{HWMON}/{folder}"
         chip = text(machine, f"{base}/name")
         where = addresses.get(folder)
-        if chip == VOLTS_AND_AMPERES:
+        if chip == VOLTS_AND_AMPERES and not is_jetson:
             found += _ina3221(machine, base, where)
         elif chip is not None and (chip in CHIPS or chip == SIMULATED):
             found += _chip(machine, base, chip, where)
     return sorted(found, key=lambda meter: meter.info.name)
 
 
-def _chip(machine: Machine, base: str, chip: str, where: Optional[str]) -> List[HwmonMeter]:
+def _chip(machine: Machine, base: str, chip: str, where: Optional[str]) -> List[FilesMeter]:
     names = machine.list(base)
     label = text(machine, f"{base}/power1_label") or ""
     name = f"hwmon:{chip}" + (f"@{where}" if where else "")
@@ -97,13 +64,13 @@ def _chip(machine: Machine, base: str, chip: str, where: Optional[str]) -> List[
             resolution=_resolution(machine, base, chip) if kind == POWER else 1e-6,
             averages=kind == POWER,
             not_covered=() if label else ("the chip does not say where its shunt is",),
-            unusable=_why_unreadable(machine, path),
+            unusable=why_unreadable(machine, ((path,),)),
         )
-        return [HwmonMeter(machine, info, ((path,),), 1e-6)]
+        return [FilesMeter(machine, info, ((path,),), 1e-6)]
     return []
 
 
-def _ina3221(machine: Machine, base: str, where: Optional[str]) -> List[HwmonMeter]:
+def _ina3221(machine: Machine, base: str, where: Optional[str]) -> List[FilesMeter]:
     """A meter for each of its three shunts: nobody but a label says whether one contains another.
 
     in4 to in7 are shunt voltages and their sum, not rails.
@@ -122,9 +89,9 @@ def _ina3221(machine: Machine, base: str, where: Optional[str]) -> List[HwmonMet
             channels=(label,),
             period_s=period_s(machine, base),
             averages=True,
-            unusable=_why_unreadable(machine, volts),
+            unusable=why_unreadable(machine, ((volts, amperes),)),
         )
-        found.append(HwmonMeter(machine, info, ((volts, amperes),), 1e-6))
+        found.append(FilesMeter(machine, info, ((volts, amperes),), 1e-6))
     return found
 
 
@@ -154,19 +121,3 @@ def _resolution(machine: Machine, base: str, chip: str) -> Optional[float]:
         return None
     factor, divisor = INA2XX_STEPS[chip]
     return factor * 1000 / (divisor * int(shunt))
-
-
-def _why_unreadable(machine: Machine, path: str) -> Optional[str]:
-    try:
-        int(machine.read(path))
-    except (OSError, ValueError) as error:
-        return f"{path}: {error}"
-    return None
-
-
-def text(machine: Machine, path: str) -> Optional[str]:
-    """The text of a small file without its line end; None where it cannot be read."""
-    try:
-        return machine.read(path).strip()
-    except OSError:
-        return None

@@ -7,7 +7,6 @@ nothing: every instruction is emulated.
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import socket
 import subprocess

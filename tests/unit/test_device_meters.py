@@ -1,0 +1,296 @@
+"""The meters of a device, on machines written from documentation (tests/recorded/README.md) and on real files."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+
+from device_agents.machine import Machine
+from device_agents.power import choose, discover, meters
+from device_agents.power.sampler import MOST_FAILURES, Sampler
+from device_agents.runtimes import RuntimeRefusal
+from device_agents.wire import DC_INPUT, ENERGY, MODULE, POWER, SOC_RAILS, UNSTATED, MeterInfo
+from tests.recorded_machine import RecordedMachine
+
+EVERY = [
+    "board-with-ina226-documented",
+    "jetson-agx-orin-documented",
+    "jetson-nano-documented",
+    "jetson-orin-nano-documented",
+    "pc-documented",
+    "phone-with-rails-documented",
+    "pi5-documented",
+]
+
+
+def read_once(machine: Machine, name: str = "") -> tuple[float, ...]:
+    meter = choose(machine, name)
+    meter.open()
+    try:
+        return meter.read()
+    finally:
+        meter.close()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_meter_reads_a_value_for_each_of_its_channels_and_closes_twice(name: str) -> None:
+    found = meters(RecordedMachine(name))
+
+    assert found
+    for meter in found:
+        assert meter.info.unusable is None, meter.info.unusable
+        meter.open()
+        assert len(meter.read()) == len(meter.info.channels)
+        assert meter.read() == meter.read()
+        meter.close()
+        meter.close()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_names_do_not_hold_numbers_that_change_from_boot_to_boot(name: str) -> None:
+    names = [info.name for info in discover(RecordedMachine(name))]
+
+    assert len(set(names)) == len(names)
+    assert not any("hwmon" in one.partition(":")[2] or "iio:device" in one for one in names)
+
+
+def test_a_bare_chip_is_named_by_its_bus_and_does_not_claim_to_know_what_it_measures() -> None:
+    machine = RecordedMachine("board-with-ina226-documented")
+
+    (info,) = discover(machine)
+
+    assert info.name == "hwmon:ina226@1-0040"
+    assert info.boundary == UNSTATED
+    assert info.period_s == 0.035
+    assert info.resolution == pytest.approx(6.25e-3)
+    assert info.not_covered == ("the chip does not say where its shunt is",)
+    assert read_once(machine) == pytest.approx((4.08125,))
+
+
+def test_disks_temperatures_and_graphics_chips_are_no_meters() -> None:
+    assert len(discover(RecordedMachine("board-with-ina226-documented"))) == 1
+
+
+def test_the_pmic_joins_current_and_voltage_by_the_name_of_the_rail() -> None:
+    machine = RecordedMachine("pi5-documented")
+
+    (info,) = discover(machine)
+    watts = dict(zip(info.channels, read_once(machine), strict=True))
+
+    assert len(watts) == 12
+    assert "EXT5V" not in watts
+    assert watts["VDD_CORE"] == pytest.approx(0.92871990 * 0.72097620)
+    # Sum of the sample: docs/reference/meters.md.
+    assert sum(watts.values()) == pytest.approx(1.898, abs=0.001)
+    assert info.boundary == SOC_RAILS
+    assert any("5 V rail" in what for what in info.not_covered)
+
+
+def test_a_pmic_that_answers_nonsense_is_listed_with_the_reason(tmp_path: Path) -> None:
+    machine = RecordedMachine("pi5-documented")
+    machine.root = copy_of(machine.root, tmp_path)
+    (machine.root / "commands" / "pmic_read_adc").write_text('error=1 error_msg="Command not registered"')
+
+    (info,) = discover(machine)
+
+    assert info.unusable is not None
+    assert "no rail in the answer" in info.unusable
+    with pytest.raises(RuntimeRefusal, match="no meter can be read"):
+        choose(machine, "")
+
+
+@pytest.mark.parametrize(
+    ("board", "power_w"), [("jetson-nano-documented", 2.532), ("jetson-orin-nano-documented", 5.072 * 0.968)]
+)
+def test_a_rail_that_is_the_modules_input_is_the_total(board: str, power_w: float) -> None:
+    machine = RecordedMachine(board)
+
+    (info,) = discover(machine)
+
+    assert len(info.channels) == 1
+    assert info.boundary == MODULE
+    assert read_once(machine) == pytest.approx((power_w,))
+
+
+def test_without_a_total_rail_those_that_contain_no_others_add_up() -> None:
+    machine = RecordedMachine("jetson-agx-orin-documented")
+
+    (info,) = discover(machine)
+
+    assert info.channels == ("VDD_GPU_SOC", "VDD_CPU_CV", "VDDQ_VDD2_1V8AO")
+    assert info.boundary == SOC_RAILS
+    assert sum(read_once(machine)) == pytest.approx(19.952 * 0.160 + 19.952 * 0.080 + 5.0 * 0.160)
+
+
+def test_zones_inside_a_package_are_not_added_to_it() -> None:
+    machine = RecordedMachine("pc-documented")
+
+    psys, package = discover(machine)
+
+    assert (psys.name, psys.boundary, psys.kind) == ("rapl:psys", MODULE, ENERGY)
+    assert package.channels == ("package-0", "dram intel-rapl:0:2")
+    assert read_once(machine, "rapl:package") == pytest.approx((262_000.0, 5.0))
+    assert psys.wraps_at_j == pytest.approx(262_143.328850)
+
+
+def test_a_counter_that_may_not_be_read_says_what_to_do(tmp_path: Path) -> None:
+    """Real files and a real ordinary user: recorded machines have no permissions."""
+    zone = tmp_path / "sys/class/powercap/intel-rapl:0"
+    zone.mkdir(parents=True)
+    (zone / "name").write_text("package-0\n")
+    (zone / "energy_uj").write_text("1\n")
+    (zone / "energy_uj").chmod(0o000)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.getuid() and str(folder) != "/" and os.getuid() == 0:
+            folder.chmod(folder.stat().st_mode | 0o011)
+
+    (info,) = as_ordinary_user(lambda: discover(MovedMachine(tmp_path)))
+
+    assert info.unusable is not None
+    assert "CVE-2020-8694" in info.unusable
+    assert "udev rule" in info.unusable
+
+
+def test_a_battery_is_read_by_the_specification_and_a_pens_is_none() -> None:
+    machine = RecordedMachine("phone-with-rails-documented")
+    found = {info.name: info for info in discover(machine)}
+
+    assert set(found) == {"battery:battery", "odpm:s2mpg10-odpm", "termux:battery"}
+    assert found["battery:battery"].on_charge
+    assert read_once(machine, "battery:battery") == pytest.approx((-0.412 * 3.85,))
+    assert read_once(machine, "termux:battery") == pytest.approx((-0.412 * 3.85,))
+
+
+def test_rails_of_a_phone_are_counters_that_a_charger_does_not_disturb() -> None:
+    machine = RecordedMachine("phone-with-rails-documented")
+    info = next(one for one in discover(machine) if one.source == "odpm")
+
+    assert (info.kind, info.on_charge, info.period_s) == (ENERGY, False, 1 / 125)
+    assert read_once(machine, info.name) == pytest.approx((1.0, 0.761330))
+
+
+def test_a_machine_without_meters_says_so_and_what_there_is_instead() -> None:
+    machine = RecordedMachine("vm-x86")
+
+    assert discover(machine) == ()
+    with pytest.raises(RuntimeRefusal, match="no power meter that is known") as refused:
+        choose(machine, "")
+    assert refused.value.kind == "no-meter"
+    assert "edgeprof carbon" in refused.value.advice
+
+
+def test_an_unknown_name_lists_those_that_there_are() -> None:
+    with pytest.raises(RuntimeRefusal, match=r"no meter here is called 'shunt'.*hwmon:ina226@1-0040"):
+        choose(RecordedMachine("board-with-ina226-documented"), "shunt")
+
+
+# --- sampling ---
+
+
+class Failing:
+    """A meter that is unplugged after two reads."""
+
+    info = MeterInfo("test", "test", POWER, DC_INPUT, ("a",))
+
+    def __init__(self) -> None:
+        self.n_reads = 0
+
+    def open(self) -> None:
+        """Nothing."""
+
+    def read(self) -> tuple[float, ...]:
+        self.n_reads += 1
+        if self.n_reads > 2:
+            raise OSError(19, "No such device")
+        return (float(self.n_reads),)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def test_a_meter_that_goes_away_leaves_failures_in_the_trace_and_nothing_is_raised() -> None:
+    machine = RecordedMachine("vm-x86")
+
+    with Sampler(Failing(), machine) as sampler:
+        for _ in range(MOST_FAILURES + 10):
+            sampler.sample()
+            machine.sleep(0.1)
+
+    trace = sampler.trace()
+    assert trace.values == ((1.0, 2.0),)
+    assert trace.at_s == (0.0, 0.1)
+    assert trace.failure == "OSError: [Errno 19] No such device"
+    assert len(trace.failed_at_s) == MOST_FAILURES
+
+
+def test_a_real_file_that_changes_is_seen_through_one_descriptor(tmp_path: Path) -> None:
+    power = write_chip(tmp_path, 3_000_000)
+    machine = MovedMachine(tmp_path)
+
+    with Sampler(choose(machine, ""), machine) as sampler:
+        sampler.sample()
+        power.write_text("5000000\n")
+        sampler.sample()
+
+    assert sampler.trace().values == ((3.0, 5.0),)
+
+
+def test_real_sampling_goes_on_beside_other_work_and_ends_with_its_context(tmp_path: Path) -> None:
+    write_chip(tmp_path, 1_000_000)
+    machine = MovedMachine(tmp_path)
+
+    with Sampler(choose(machine, ""), machine) as sampler:
+        with machine.every(0.001, sampler.sample) as ticker:
+            while len(sampler.trace().at_s) < 5:
+                machine.sleep(0.001)
+            ticker.period_s = 0.002
+        n_reads = len(sampler.trace().at_s)
+        machine.sleep(0.01)
+
+    assert len(sampler.trace().at_s) == n_reads
+    at_s = sampler.trace().at_s
+    assert list(at_s) == sorted(at_s)
+
+
+class MovedMachine(Machine):
+    """This machine, with the files of another below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def read(self, path: str) -> str:
+        return super().read(f"{self.root}{path}")
+
+    def list(self, path: str) -> list[str]:
+        return super().list(f"{self.root}{path}")
+
+    def open(self, path: str, writable: bool = False):  # type: ignore[no-untyped-def]
+        return super().open(f"{self.root}{path}", writable)
+
+
+def write_chip(root: Path, microwatts: int) -> Path:
+    chip = root / "sys/class/hwmon/hwmon0"
+    chip.mkdir(parents=True)
+    (chip / "name").write_text("ina219\n")
+    (chip / "power1_input").write_text(f"{microwatts}\n")
+    return chip / "power1_input"
+
+
+def copy_of(folder: Path, where: Path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(folder, where / folder.name))
+
+
+def as_ordinary_user(call):  # type: ignore[no-untyped-def]
+    """As nobody, where the tests run as root; else as whoever runs them, for whom mode 0 is closed, too."""
+    if os.getuid() != 0:
+        return call()
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        return call()
+    finally:
+        os.seteuid(0)
