@@ -39,6 +39,7 @@ def energy_pass(job: Job, model_path: str, input_paths: Sequence[str], machine: 
     watch = Stopwatch(machine)
     session = open_session(job, model_path, machine, False)
     try:
+        watch.lap("open")
         data = set_inputs(session, job, input_paths)
         loop = Loop(session, machine)
         warm_up(loop.timed, machine, job.schedule, report)
@@ -170,12 +171,16 @@ def sampling(meter: Optional[PowerMeter], plan: EnergyPlan, machine: Machine) ->
         yield None
         return
     rate_hz = plan.rate_hz or usual_rate_hz(meter)
+    sampler = Sampler(meter, machine)
     try:
-        sampler = Sampler(meter, machine).__enter__()
+        meter.open()
     except OSError as error:
+        meter.close()
         raise RuntimeRefusal("no-meter", f"{meter.info.name}: {error}", "see `edgeprof devices doctor`") from error
-    with contextlib.closing(meter), machine.every(1 / rate_hz, sampler.sample) as ticker:
-        yield Sampled(sampler, ticker)
+    with contextlib.closing(meter):
+        with machine.every(1 / rate_hz, sampler.sample) as ticker:
+            yield Sampled(sampler, ticker)
+        sampler.sample()  # so that the trace reaches the end of the last window
 
 
 class Windows:
