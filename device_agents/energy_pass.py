@@ -51,6 +51,9 @@ def energy_pass(job: Job, model_path: str, input_paths: Sequence[str], machine: 
         with sampling(meter, plan, machine) as sampled:
             windows = Windows(machine, loop, sampled).measure(schedule(plan, meter), report)
         watch.lap("windows")
+        notes = list(session.notes)
+        if job.options.streams > 1:
+            notes.append(f"energy is that of one stream alone, not of {job.options.streams}")
         body = {
             "trace": dataclasses.asdict(sampled.sampler.trace()) if sampled is not None else None,
             "windows": [dataclasses.asdict(window) for window in windows],
@@ -60,7 +63,7 @@ def energy_pass(job: Job, model_path: str, input_paths: Sequence[str], machine: 
             "runtime_version": session.runtime_version,
             "in_force": session.in_force,
             "input_digest": inputs.digest(data),
-            "notes": session.notes,
+            "notes": notes,
         }
         return body, watch.laps
     finally:

@@ -32,6 +32,7 @@ from device_agents.wire import (
     Job,
     ModelRef,
     Progress,
+    RuntimeOptions,
     Sensor,
     Work,
 )
@@ -287,7 +288,9 @@ def written(root: Path, files: dict[str, str]) -> None:
 @pytest.mark.parametrize("status", ["Charging", "Full", "Not charging"])
 def test_a_battery_on_a_charger_is_refused(tmp_path: Path, status: str) -> None:
     battery = "sys/class/power_supply/battery"
-    written(tmp_path, {f"{battery}/type": "Battery\n", f"{battery}/status": f"{status}\n", f"{battery}/capacity": "71\n"})
+    written(
+        tmp_path, {f"{battery}/type": "Battery\n", f"{battery}/status": f"{status}\n", f"{battery}/capacity": "71\n"}
+    )
 
     with pytest.raises(RuntimeRefusal, match=f"battery {status} at 71 %") as refusal:
         require_discharging(Supplied(tmp_path))
@@ -367,6 +370,16 @@ def test_a_real_runtime_is_looped_while_a_real_file_is_read(tmp_path: Path, mode
     assert found.trace.read_s is not None
     assert found.trace.failure is None
     assert list(laps) == ["open", "warm-up", "gate", "windows"]
+
+
+def test_of_several_streams_one_is_measured_and_that_is_said(tmp_path: Path, models_dir: Path) -> None:
+    written(tmp_path, {f"{CHIP}/name": "ina226\n", f"{CHIP}/power1_input": "2000000\n"})
+    job, path = real_job(models_dir, "nmp.onnx", "onnxruntime")
+
+    body, _ = energy_pass(
+        replace(job, options=RuntimeOptions(streams=2)), path, (), Shown(tmp_path), lambda _progress: None
+    )
+    assert "energy is that of one stream alone, not of 2" in body["notes"]
 
 
 class Vanishing(SimulatedMachine):
