@@ -1,4 +1,4 @@
-"""The energy pass: on a simulated board whose truth is known, and on this machine with files that change as a chip's."""
+"""The energy pass: on simulated boards with a known truth, and on this machine with files that change as a chip's do."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_a_board_without_a_sensor_is_refused_in_clear_words() -> None:
 
 
 def test_a_meter_that_is_not_there_is_refused_with_those_that_are() -> None:
-    with pytest.raises(RuntimeRefusal, match="'wattmeter'.*hwmon:simulated") as refusal:
+    with pytest.raises(RuntimeRefusal, match=r"'wattmeter'.*hwmon:simulated") as refusal:
         passed(replace(JOB, energy=EnergyPlan(meter="wattmeter")))
     assert refusal.value.kind == "no-meter"
 
