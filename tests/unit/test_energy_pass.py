@@ -1,4 +1,4 @@
-"""The energy pass: on simulated boards with a known truth, and on this machine with files that change as a chip's do."""
+"""The energy pass: on simulated boards with a known truth, and on this machine with files that change."""
 
 from __future__ import annotations
 
