@@ -39,6 +39,7 @@ def energy_pass(job: Job, model_path: str, input_paths: Sequence[str], machine: 
     watch = Stopwatch(machine)
     session = open_session(job, model_path, machine, False)
     try:
+        watch.lap("open")
         data = set_inputs(session, job, input_paths)
         loop = Loop(session, machine)
         warm_up(loop.timed, machine, job.schedule, report)
@@ -50,6 +51,9 @@ def energy_pass(job: Job, model_path: str, input_paths: Sequence[str], machine: 
         with sampling(meter, plan, machine) as sampled:
             windows = Windows(machine, loop, sampled).measure(schedule(plan, meter), report)
         watch.lap("windows")
+        notes = list(session.notes)
+        if job.options.streams > 1:
+            notes.append(f"energy is that of one stream alone, not of {job.options.streams}")
         body = {
             "trace": dataclasses.asdict(sampled.sampler.trace()) if sampled is not None else None,
             "windows": [dataclasses.asdict(window) for window in windows],
@@ -59,7 +63,7 @@ def energy_pass(job: Job, model_path: str, input_paths: Sequence[str], machine: 
             "runtime_version": session.runtime_version,
             "in_force": session.in_force,
             "input_digest": inputs.digest(data),
-            "notes": session.notes,
+            "notes": notes,
         }
         return body, watch.laps
     finally:
@@ -170,12 +174,16 @@ def sampling(meter: Optional[PowerMeter], plan: EnergyPlan, machine: Machine) ->
         yield None
         return
     rate_hz = plan.rate_hz or usual_rate_hz(meter)
+    sampler = Sampler(meter, machine)
     try:
-        sampler = Sampler(meter, machine).__enter__()
+        meter.open()
     except OSError as error:
+        meter.close()
         raise RuntimeRefusal("no-meter", f"{meter.info.name}: {error}", "see `edgeprof devices doctor`") from error
-    with contextlib.closing(meter), machine.every(1 / rate_hz, sampler.sample) as ticker:
-        yield Sampled(sampler, ticker)
+    with contextlib.closing(meter):
+        with machine.every(1 / rate_hz, sampler.sample) as ticker:
+            yield Sampled(sampler, ticker)
+        sampler.sample()  # so that the trace reaches the end of the last window
 
 
 class Windows:

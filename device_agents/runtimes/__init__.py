@@ -27,7 +27,7 @@ class RuntimeRefusal(Exception):
     """The runtime cannot do this job. `kind` is the stable code that travels in `Refused`.
 
     Kinds: runtime-missing, model-invalid, unsupported-operator, unsupported-opset, unsupported-model, bad-option,
-    bad-input, delegate-failed, out-of-memory.
+    bad-input, delegate-failed, out-of-memory, no-meter, charging.
     """
 
     def __init__(self, kind: str, message: str, advice: str = "", detail: str = "") -> None:

@@ -76,7 +76,29 @@ def on_the_wire(board: boards.Board) -> wire.Board:
         trip_c=value("thermal.trip_c"),
         hysteresis_k=value("thermal.hysteresis_k"),
         poll_s=value("thermal.poll_s"),
+        sensor=_sensor(board),
     )
+
+
+def _sensor(board: boards.Board) -> wire.Sensor | None:
+    """The board's power sensor; None where it has none.
+
+    Raises:
+        FleetError: it is described in part only, or its boundary is not one of those that a meter may have.
+    """
+    names = ("boundary", "rate_hz", "noise_w", "step_w")
+    figures = {name: board.figures.get(f"sensor.{name}") for name in names}
+    known: dict[str, Any] = {name: figure.value for name, figure in figures.items() if figure is not None}
+    if not known:
+        return None
+    lacks = [f"sensor.{name}" for name in names if name not in known]
+    if lacks:
+        raise FleetError(f"the sensor of {board.name} lacks {', '.join(lacks)}", "give all of its figures, or none")
+    if known["boundary"] not in wire.BOUNDARIES:
+        raise FleetError(
+            f"the sensor of {board.name} has the boundary {known['boundary']!r}", f"use {', '.join(wire.BOUNDARIES)}"
+        )
+    return wire.Sensor(**known)
 
 
 def _is_inside(operator: Operator, bodies: set[str]) -> bool:

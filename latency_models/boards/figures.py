@@ -78,4 +78,8 @@ BOARD_FIGURES = {
     "thermal.critical_c": Kind(unit="C", low=-60, high=200),
     "software.operator_overhead_s": Kind(unit="s", high=1, may_be_low=True, is_needed=True),
     "software.noise": Kind(unit="relative standard deviation", high=0.5, may_be_low=True, is_needed=True),
+    "sensor.boundary": Kind(form="text"),
+    "sensor.rate_hz": Kind(unit="Hz", low=0.01, high=1000, may_be_low=True),
+    "sensor.noise_w": Kind(unit="W", high=100, may_be_low=True),
+    "sensor.step_w": Kind(unit="W", high=10, may_be_low=True),
 }

@@ -167,6 +167,45 @@ def test_a_simulated_job_gives_a_profile_of_simulated_origin(agent: Agent) -> No
     assert [k.name for k in profile.operators.kernels] == ["conv", "relu"]
 
 
+def energy_job(board: str) -> wire.Job:
+    """Two windows, at a board's sensor; in the board's own time."""
+    plan = wire.EnergyPlan(windows=2, window_s=2.0, idle_s=1.0, max_window_s=2.0, observer_windows=0)
+    return simulated_job(board=board_to_simulate(board), energy=plan)
+
+
+def test_energy_is_measured_alone_or_as_the_last_pass_of_a_profile(agent: Agent) -> None:
+    alone = agent.energy(energy_job("pi-5"))
+    profile = agent.profile(energy_job("pi-5"))
+
+    assert alone.origin == wire.SIMULATED
+    assert profile.energy == alone.energy  # a session of its own, on a board of its own: the same seed, the same trace
+    assert profile.energy_missing is None
+    assert [window.kind for window in alone.energy.windows] == ["idle", "busy", "idle", "busy", "idle"]
+    assert alone.energy.trace is not None
+    assert alone.energy.trace.meter.boundary == wire.SOC_RAILS
+    assert "energy pass" in profile.stages_s
+
+
+def test_a_board_without_a_meter_keeps_its_latency_and_says_why_there_is_no_energy(agent: Agent) -> None:
+    profile = agent.profile(energy_job("pi-4"))
+
+    assert profile.rounds
+    assert profile.energy is None
+    assert "no power meter" in (profile.energy_missing or "")
+    with pytest.raises(JobRefused) as refusal:
+        agent.energy(energy_job("pi-4"))
+    assert refusal.value.kind == "no-meter"
+
+
+def test_meters_are_listed_and_clocks_are_told(agent: Agent) -> None:
+    first, second = agent.clocks(), agent.clocks()
+
+    assert all(meter.boundary in wire.BOUNDARIES for meter in agent.meters())
+    assert first.at_s < second.at_s
+    assert first.boot_s is not None
+    assert first.wall_s is not None
+
+
 def test_garbage_is_refused_and_the_agent_lives_on(agent: Agent) -> None:
     process = agent._running()
     for garbage in (b"\n", b"{}\n", b"\xff\x00\n", b'{"id": 1, "request": "profile", "body": {}}\n'):

@@ -21,7 +21,7 @@ from edgeprof.errors import AgentLost, JobRefused, LinkError, ProtocolError
 from tests.integration.command_line import CommandLine
 from tests.integration.relay import Relay
 from tests.integration.sshd import Sshd, free_port
-from tests.integration.test_agent import long_job, processes, simulated_job, until, workers
+from tests.integration.test_agent import energy_job, long_job, processes, simulated_job, until, workers
 
 pytestmark = pytest.mark.ssh
 
@@ -71,6 +71,17 @@ def test_a_job_is_measured_by_the_keeper_and_collected(sshd: Sshd, cache: Path) 
     assert left.tickets == ()
     assert left.lease is None
     assert spooled(cache) == []
+
+
+def test_the_keeper_measures_energy_too(sshd: Sshd, cache: Path) -> None:
+    job = energy_job("pi-5")
+    with agent_of(sshd) as agent:
+        agent.submit("one", job)
+        profile = agent.follow("one", job)
+        agent.discard("one")
+
+    assert profile.energy is not None
+    assert [window.kind for window in profile.energy.windows] == ["idle", "busy", "idle", "busy", "idle"]
 
 
 def test_a_result_is_collected_by_another_agent_after_the_link_was_cut(

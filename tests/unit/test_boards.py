@@ -205,3 +205,38 @@ def test_a_job_carries_the_figures_of_the_board_s_file() -> None:
     assert carried.trip_c == figures["thermal.trip_c"].value
     with pytest.raises(FleetError, match="no board 'pi9'"):
         board_to_simulate("pi9")
+
+
+@pytest.mark.parametrize(
+    ("name", "boundary"),
+    [("pi-5", "soc-rails"), ("jetson-nano", "module"), ("phone-sdm845", "battery"), ("pi-3", None), ("pi-4", None)],
+)
+def test_boards_with_a_power_sensor_have_it_in_the_simulation_and_others_do_not(
+    name: str, boundary: str | None
+) -> None:
+    sensor = board_to_simulate(name).sensor
+
+    assert (sensor.boundary if sensor is not None else None) == boundary
+
+
+SENSOR = """
+[simulation.sensor]
+boundary = { value = "module", source = "assumed: a test" }
+rate_hz = { value = 10.0, source = "assumed: a test" }
+noise_w = { value = 0.0, source = "assumed: a test" }
+step_w = { value = 0.02, source = "assumed: a test" }
+"""
+
+
+def test_a_sensor_described_in_part_is_refused_with_what_is_lacking() -> None:
+    text = text_of("pi-4") + "\n".join(SENSOR.splitlines()[:3])
+
+    with pytest.raises(FleetError, match=r"lacks sensor\.rate_hz, sensor\.noise_w, sensor\.step_w") as error:
+        on_the_wire(boards.parse("half", text))
+    assert error.value.advice
+
+
+def test_a_sensor_of_an_unknown_boundary_is_refused_with_those_there_are() -> None:
+    with pytest.raises(FleetError, match="'shed'") as error:
+        on_the_wire(boards.parse("odd", text_of("pi-4") + SENSOR.replace("module", "shed")))
+    assert "soc-rails" in (error.value.advice or "")
