@@ -8,29 +8,22 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import math
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from device_agents import wire
-from edgeprof.errors import EdgeprofError, MeasurementError, StoreError, UsageError
+from edgeprof.arguments import at_least, device_of, model_file, place_of, seconds, shapes_of
+from edgeprof.errors import EdgeprofError, MeasurementError, StoreError
 from edgeprof.files import write_whole
-from edgeprof.fleet import Device, Fleet
-from edgeprof.models import ModelFile, read_arrays, read_model
-from edgeprof.models.arrays import UNNAMED, Array
-from edgeprof.models.in_memory import is_onnx_model, is_torch_module, save_onnx_model, save_torch_module
+from edgeprof.fleet import Device
 from edgeprof.operators import OperatorRow, OperatorTotals, operator_rows, operator_totals
 from edgeprof.outputs import disagreements
-from edgeprof.places import fleet_file, store_place
 from edgeprof.profiling import OpenDevice, Settings
 from edgeprof.reports.document import from_document, to_document, write_documents
 from edgeprof.reports.quantities import duration, plain
@@ -100,7 +93,7 @@ def profile(
     settings = Settings(
         runtime=runtime,
         options=wire.RuntimeOptions(
-            threads=_at_least("threads", threads, 1),
+            threads=at_least("threads", threads, 1),
             optimization=optimization,
             xnnpack=xnnpack,
             provider=provider,
@@ -109,124 +102,33 @@ def profile(
             delegate_options=dict(delegate_options or {}),
             library=library,
             affinity=tuple(affinity),
-            batch=None if batch is None else _at_least("batch", batch, 1),
-            streams=_at_least("streams", streams, 1),
-            shapes=_shapes(shapes),
+            batch=None if batch is None else at_least("batch", batch, 1),
+            streams=at_least("streams", streams, 1),
+            shapes=shapes_of(shapes),
         ),
         schedule=wire.Schedule(
-            rounds=_at_least("rounds", rounds, 1),
-            min_runs=_at_least("min_runs", min_runs, 1),
-            min_s=_seconds("min_s", min_s),
-            max_s=max(wire.Schedule().max_s, min_s) if max_s is None else _seconds("max_s", max_s, min_s),
-            operator_runs=_at_least("operator_runs", operator_runs, 1),
+            rounds=at_least("rounds", rounds, 1),
+            min_runs=at_least("min_runs", min_runs, 1),
+            min_s=seconds("min_s", min_s),
+            max_s=max(wire.Schedule().max_s, min_s) if max_s is None else seconds("max_s", max_s, min_s),
+            operator_runs=at_least("operator_runs", operator_runs, 1),
         ),
-        gate=wire.Gate(timeout_s=_seconds("gate_timeout_s", gate_timeout_s)),
+        gate=wire.Gate(timeout_s=seconds("gate_timeout_s", gate_timeout_s)),
         operators=operators,
         seed=seed,
-        deadline_s=_seconds("deadline_s", deadline_s, 1.0),
+        deadline_s=seconds("deadline_s", deadline_s, 1.0),
         check_outputs=check_outputs,
     )
-    chosen = _device(device)
+    chosen = device_of(device)
     with ExitStack() as stack:
         # Opened first: better said before minutes of measuring than after.
-        kept = stack.enter_context(Store(_store_place(store))) if store not in (None, False) else None
-        file, notes = stack.enter_context(_model_file(model, inputs, settings))
+        kept = stack.enter_context(Store(place_of(store))) if store not in (None, False) else None
+        file, notes = stack.enter_context(model_file(model, inputs, settings))
         run = stack.enter_context(OpenDevice(chosen, measure=considerate)).profile(file, settings, on_progress)
         run = dataclasses.replace(run, notes=(*notes, *run.notes))
         if kept is not None:
             _keep(run, kept)
     return Profile(run)
-
-
-# --- what was asked for --------------------------------------------------------------------------------------------
-
-
-def _at_least(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UsageError(f"{name} cannot be {value!r}", f"give a whole number of at least {least}")
-    return value
-
-
-def _seconds(name: str, value: float, least: float = 0.0) -> float:
-    if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= least):
-        raise UsageError(f"{name} cannot be {value!r}", f"give seconds, at least {least:g}")
-    return float(value)
-
-
-def _shapes(shapes: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]]:
-    if shapes is not None and not isinstance(shapes, Mapping):
-        raise UsageError(f"shapes is {shapes!r}", "give a mapping, as in shapes={'x': (1, 3, 224, 224)}")
-    return {name: _shape(name, dims) for name, dims in (shapes or {}).items()}
-
-
-def _shape(name: str, dims: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(dims, (str, int)):
-        raise UsageError(
-            f"the shape of {name!r} is {dims!r}", "give whole numbers, as in shapes={'x': (1, 3, 224, 224)}"
-        )
-    return tuple(_at_least(f"a dimension of {name!r}", dim, 1) for dim in dims)
-
-
-def _device(device: str | Device | None) -> Device:
-    """The device that a name, an address or nothing stands for."""
-    if isinstance(device, Device):
-        return device
-    fleet = Fleet.read(fleet_file())
-    if device is None:
-        return fleet.device("local")
-    if ":" not in device:
-        return fleet.device(device)
-    known = next((one for one in fleet.devices if one.address == device), None)
-    if known is not None:
-        return known
-    unnamed = Device(name="device", address=device)
-    fleet.check(unnamed)
-    return Device(name=unnamed.host or unnamed.board or "local", address=device)
-
-
-def _store_place(store: bool | str | PathLike[str] | None) -> str | Path:
-    if store is True:
-        return store_place()
-    return store if isinstance(store, str) else Path(str(store))
-
-
-@contextmanager
-def _model_file(model: Any, inputs: Any, settings: Settings) -> Iterator[tuple[ModelFile, tuple[str, ...]]]:
-    """The model as a file, with notes on how it became one; a private copy is removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="edgeprof-model-") as folder:
-        notes: tuple[str, ...] = ()
-        values: dict[str, Array] | None = None
-        if is_torch_module(model):
-            path, exported, notes = save_torch_module(model, inputs, Path(folder))
-            values = exported or None
-        else:
-            values = _values(inputs)
-            if is_onnx_model(model):
-                path = save_onnx_model(model, Path(folder))
-            elif isinstance(model, (str, PathLike)):
-                path = Path(model)
-            else:
-                raise UsageError(
-                    f"a {type(model).__name__} is no model", "give a file, an onnx.ModelProto or a torch.nn.Module"
-                )
-        options = settings.options
-        yield read_model(path, shapes=options.shapes, batch=options.batch, values=values), notes
-
-
-def _values(inputs: Any) -> dict[str, Array] | None:
-    """Arrays by the name of their input; the only one may be without a name."""
-    if inputs is None:
-        return None
-    if isinstance(inputs, (str, PathLike)):
-        return read_arrays(Path(inputs))
-    named = inputs if isinstance(inputs, Mapping) else {UNNAMED: inputs}
-    arrays = {str(name): np.asarray(value) for name, value in named.items()}
-    for name, array in arrays.items():
-        if array.dtype == object:
-            raise UsageError(
-                f"the values of input {name!r} are no array of numbers", "give a numpy array, as in inputs={'x': array}"
-            )
-    return arrays
 
 
 def _keep(run: Run, store: Store) -> None:
