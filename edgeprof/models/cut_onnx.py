@@ -200,9 +200,7 @@ def _element_type(dtype: str) -> int:
         raise _NotAlone(f"an input is of type {dtype}, which no values can be made for") from error
 
 
-def executed_alone(
-    executed: Graph, node: Node, input_shapes: Sequence[tuple[int, ...]], seed: int = 0
-) -> bytes | str:
+def executed_alone(executed: Graph, node: Node, input_shapes: Sequence[tuple[int, ...]], seed: int = 0) -> bytes | str:
     """The model of one node of the executed graph, its inputs of the shapes that the kernel had.
 
     Weights are drawn by the seed: how long a convolution or a rearrangement takes does not depend on their values.

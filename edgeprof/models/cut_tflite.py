@@ -1,4 +1,4 @@
-"""Cut nodes out of a TFLite file as a small model of their own, with the constants, quantisation and options they had."""
+"""Cut nodes out of a TFLite file as a small model, with the constants, quantisation and options they had."""
 
 from __future__ import annotations
 

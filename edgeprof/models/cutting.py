@@ -1,7 +1,7 @@
 """The distinct operators of a run, each cut out as a small model of its own.
 
-Kernels are the same operator where type, attributes, shapes and types of all tensors are the same; the values of weights
-do not matter, those of small constants that say what to do (a permutation, the bounds of a slice) do.
+Kernels are the same operator where type, attributes, shapes and types of all tensors are the same; the values of
+weights do not matter, those of small constants that say what to do (a permutation, the bounds of a slice) do.
 """
 
 from __future__ import annotations
@@ -130,9 +130,7 @@ class _Source:
         return [self._nodes[name] for name in group[0].nodes if name in self._nodes]
 
     def key(self, group: Sequence[Operator]) -> object:
-        kernels = tuple(
-            (self._kernels[o.kernel].type, self._kernels[o.kernel].input_shapes, o.origin) for o in group
-        )
+        kernels = tuple((self._kernels[o.kernel].type, self._kernels[o.kernel].input_shapes, o.origin) for o in group)
         nodes = self.nodes(group)
         return (kernels, signature(self._graph, nodes)) if nodes else (kernels, group[0].kernel)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import flatbuffers
@@ -78,8 +78,8 @@ def read_tables(data: bytes, name: str = "the model") -> Table:
     except Exception as error:  # offsets that lead outside end in whatever error the access makes
         raise ModelError(f"{name} is damaged: {error}", "copy or export it again") from error
     outside = [buffer for buffer in model.list("Buffers") if buffer.fields.get("Offset", 0) > 1]
-    large = any(op.fields.get("LargeCustomOptionsOffset", 0) > 1 for g in model.list("Subgraphs") for op in g.list("Operators"))
-    if outside or large:
+    operators = [operator for graph in model.list("Subgraphs") for operator in graph.list("Operators")]
+    if outside or any(operator.fields.get("LargeCustomOptionsOffset", 0) > 1 for operator in operators):
         raise ModelError(f"{name} keeps data behind its tables, as files above 2 GB do: it cannot be taken apart")
     return model
 
@@ -117,7 +117,7 @@ class _Schema:
     end: Any
 
 
-@lru_cache(maxsize=None)
+@cache
 def _schema(kind: str) -> _Schema:
     module = vars(tflite)
     prefix = f"{kind}Add"
@@ -147,7 +147,7 @@ def _slot(adder: Any) -> int:
     return probe.slot
 
 
-@lru_cache(maxsize=None)
+@cache
 def _union_classes(enumeration: str) -> dict[int, str]:
     return {code: name for name, code in vars(getattr(tflite, enumeration)).items() if isinstance(code, int)}
 
