@@ -82,7 +82,7 @@ def measure_loops(
     chosen, left_out = _choose(cuts, _room(most_operators, budget_s, loop_s(plan, meter)))
     bench = _Bench(opened, model, run, plan, PATIENCE * loop_s(plan, meter), on_progress)
     order: list[Cut | None] = [None, *chosen]
-    random.Random(seed).shuffle(order)  # noqa: S311
+    random.Random(seed).shuffle(order)
     found: list[OperatorLoop] = [*left_out, *(_none(cut, cut.missing) for cut in cuts if cut.missing is not None)]
     empty: wire.EnergyPass | None = None
     empty_missing: str | None = "the measuring ended before it"
@@ -211,7 +211,7 @@ class _Bench:
         recorded = self._agent().profile(look).operators
         if recorded is None:
             return None  # the runtime cannot tell; that it could for the whole model does not hold for every cut
-        times_s = [(kernel.type, sorted(kernel.times_s)[len(kernel.times_s) // 2]) for kernel in recorded.kernels]
+        times_s = [(kernel.type, sum(kernel.times_s)) for kernel in recorded.kernels]
         wanted = list(types)
         other_s = 0.0
         for kind, time_s in times_s:

@@ -2,8 +2,8 @@
 
 Nodes of the file are cut out with their weights: the runtime fuses them again as it did in the whole model. That does
 not hold where the runtime works in a layout of its own (NCHWc): alone, every cut would be framed by two kernels that
-rearrange data. There the node that the runtime executed is what the model is made of; as the device sends the executed
-graph without weights, those are drawn at random.
+rearrange data. There, and inside control flow, the node that the runtime executed is what the model is made of; as the
+device sends the executed graph without weights, those are drawn at random. The layout exists for float32 alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
 
+from edgeprof.models.onnx_executed import NCHWC_DOMAIN
 from latency_models.graph import Graph
 from latency_models.graph import Operator as Node
 
@@ -212,16 +213,16 @@ def executed_alone(executed: Graph, node: Node, input_shapes: Sequence[tuple[int
     inputs, weights = [], []
     for name, shape in zip(present, input_shapes, strict=True):
         tensor = executed.tensors.get(name)
-        dtype = tensor.dtype if tensor is not None and tensor.dtype is not None else "float32"
-        if dtype != "float32":  # the layout exists for float32 alone (nchwc_transformer.cc)
-            return f"its input {name} is of type {dtype}"
+        dtype = tensor.dtype if tensor is not None else None
+        if dtype != "float32" and not (dtype is None and node.domain == NCHWC_DOMAIN):
+            return f"its input {name} is of type {dtype or 'unknown'}: only float32 can take any value"
         if tensor is not None and tensor.is_constant:
             values = (WEIGHT_SCALE * rng.standard_normal(shape)).astype(np.float32)
             weights.append(numpy_helper.from_array(values, name))
         else:
             inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
     proto = helper.make_node(node.type, node.inputs, node.outputs, name="cut", domain=node.domain, **node.attributes)
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in node.outputs if name]
+    outputs = [onnx.ValueInfoProto(name=name) for name in node.outputs if name]  # the runtime infers their types
     opsets = [helper.make_opsetid(domain, version) for domain, version in executed.opsets.items()]
     graph = helper.make_graph([proto], "cut", inputs, outputs, weights)
     model = helper.make_model(graph, opset_imports=opsets, producer_name="edgeprof")

@@ -25,9 +25,9 @@ class TfliteCutter:
 
     def __init__(self, model: Table) -> None:
         self._model = model
-        self._main = model.list("Subgraphs")[0]
-        self._operators = self._main.list("Operators")
-        self._tensors = self._main.list("Tensors")
+        self._main = model.tables("Subgraphs")[0]
+        self._operators = self._main.tables("Operators")
+        self._tensors = self._main.tables("Tensors")
         self._makers = {t: k for k, op in enumerate(self._operators) for t in op.indices("Outputs")}
 
     def cut(self, nodes: Sequence[Node]) -> bytes | str:
@@ -84,11 +84,17 @@ class TfliteCutter:
         return kind == "VAR_HANDLE"
 
     def _kind(self, k: int) -> str:
-        code = self._model.list("OperatorCodes")[self._operators[k].fields.get("OpcodeIndex", 0)].fields
-        return _BUILTINS.get(max(code.get("BuiltinCode", 0), code.get("DeprecatedBuiltinCode", 0)), "")
+        code = self._model.tables("OperatorCodes")[self._operators[k].fields.get("OpcodeIndex", 0)].fields
+        builtin = max(code.get("BuiltinCode", 0), code.get("DeprecatedBuiltinCode", 0))
+        return _BUILTINS.get(int(builtin), "")
 
     def _data(self, tensor: int) -> Any:
-        return self._model.list("Buffers")[self._tensors[tensor].fields.get("Buffer", 0)].fields.get("Data")
+        return self._model.tables("Buffers")[self._tensors[tensor].fields.get("Buffer", 0)].fields.get("Data")
+
+    def is_made_once(self, tensor: int) -> bool:
+        """Whether its value is in the file, or made when the model is loaded."""
+        maker = self._makers.get(tensor)
+        return self._is_constant(tensor) or (maker is not None and self._belongs(maker))
 
     def _is_constant(self, tensor: int) -> bool:
         data = self._data(tensor)
@@ -115,10 +121,10 @@ class TfliteCutter:
         }
         fields = {
             "Version": self._model.fields.get("Version", 3),
-            "OperatorCodes": [self._model.list("OperatorCodes")[k] for k in codes],
+            "OperatorCodes": [self._model.tables("OperatorCodes")[k] for k in codes],
             "Subgraphs": [Table("SubGraph", graph)],
             "Description": DESCRIPTION,
-            "Buffers": [self._model.list("Buffers")[k] for k in buffers],
+            "Buffers": [self._model.tables("Buffers")[k] for k in buffers],
         }
         return Table("Model", fields)
 
@@ -154,4 +160,4 @@ def empty_tflite() -> bytes:
 
 
 _HANDLES = (tflite.TensorType.RESOURCE, tflite.TensorType.VARIANT)
-_BUILTINS = {code: name for name, code in vars(tflite.BuiltinOperator).items() if isinstance(code, int)}
+_BUILTINS: dict[int, str] = {code: name for name, code in vars(tflite.BuiltinOperator).items() if isinstance(code, int)}

@@ -53,7 +53,7 @@ class Table:
     kind: str
     fields: dict[str, Value] = field(default_factory=dict)
 
-    def list(self, name: str) -> list[Table]:
+    def tables(self, name: str) -> list[Table]:
         """A list of tables, which may be changed; empty where there is none."""
         found: list[Table] = self.fields.setdefault(name, [])
         return found
@@ -77,8 +77,8 @@ def read_tables(data: bytes, name: str = "the model") -> Table:
         raise
     except Exception as error:  # offsets that lead outside end in whatever error the access makes
         raise ModelError(f"{name} is damaged: {error}", "copy or export it again") from error
-    outside = [buffer for buffer in model.list("Buffers") if buffer.fields.get("Offset", 0) > 1]
-    operators = [operator for graph in model.list("Subgraphs") for operator in graph.list("Operators")]
+    outside = [buffer for buffer in model.tables("Buffers") if buffer.fields.get("Offset", 0) > 1]
+    operators = [operator for graph in model.tables("Subgraphs") for operator in graph.tables("Operators")]
     if outside or any(operator.fields.get("LargeCustomOptionsOffset", 0) > 1 for operator in operators):
         raise ModelError(f"{name} keeps data behind its tables, as files above 2 GB do: it cannot be taken apart")
     return model
@@ -90,7 +90,7 @@ def write_tflite(model: Table) -> bytes:
     Raises:
         ModelError: it would take more than 2 GB, which the format does not allow.
     """
-    size_bytes = sum(np.asarray(buffer.fields.get("Data", ())).nbytes for buffer in model.list("Buffers"))
+    size_bytes = sum(np.asarray(buffer.fields.get("Data", ())).nbytes for buffer in model.tables("Buffers"))
     if size_bytes > MAX_BYTES - (1 << 20):
         raise ModelError(f"the model's weights take {size_bytes} bytes; a TFLite file holds less than 2 GB")
     builder = flatbuffers.Builder(1 << 16)
