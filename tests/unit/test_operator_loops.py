@@ -9,8 +9,9 @@ import pytest
 
 from device_agents import wire
 from edgeprof.fleet import Device
+from edgeprof.models import read_model
 from edgeprof.operator_loops import expected_s, loop_s, measure_loops
-from edgeprof.profiling import OpenDevice
+from edgeprof.profiling import OpenDevice, Settings
 from tests.real_models import real_model
 from tests.unit.recorded_here import run_here
 
@@ -58,3 +59,22 @@ def test_a_budget_too_small_for_one_loop_leaves_all_out_but_the_empty_model() ->
 
     assert heard == [(0, 1)]
     assert all("there was time for 0 of" in (loop.missing or "") for loop in loops.operators)
+
+
+def test_on_a_simulated_board_the_largest_operator_and_the_empty_model_are_measured() -> None:
+    plan = wire.EnergyPlan(windows=1, window_s=1.0, idle_s=1.0, min_updates=1, observer_windows=0)
+    model = read_model(real_model("magika.onnx").path)
+
+    with OpenDevice(Device(name="board", address="sim:pi-5", python=sys.executable)) as opened:
+        run = opened.profile(model, Settings(operators=True))
+        job = run.profile.job
+        assert job.board is not None
+        board = replace(job.board, sensor=wire.Sensor("dc-input", rate_hz=10.0, noise_w=0.1, step_w=0.02))
+        run = replace(run, profile=replace(run.profile, job=replace(job, board=board)))
+        loops = measure_loops(opened, model, run, plan, most_operators=1)
+
+    assert loops.empty is not None, loops.empty_missing
+    measured = [loop for loop in loops.operators if loop.energy is not None]
+    assert len(measured) == 1
+    assert measured[0].energy is not None
+    assert [window.kind for window in measured[0].energy.windows] == ["idle", "busy", "idle"]
