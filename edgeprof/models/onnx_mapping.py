@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from device_agents.wire import Kernel, OperatorPass
 from edgeprof.models.groups import Explainer, Mapping, counted, listed, without_origin
@@ -17,7 +18,30 @@ from edgeprof.run import Operator
 from latency_models.graph import Graph
 from latency_models.graph import Operator as Node
 
-__all__ = ["map_kernels"]
+__all__ = ["Executed", "map_kernels", "of_recorded"]
+
+
+class Executed(NamedTuple):
+    """The executed graph, the number there of the operator that each kernel is, and the file's graph as it was run.
+
+    `graph` has the shapes that the runtime saw, where the file does not tell them.
+    """
+
+    executed: Graph
+    numbers: dict[int, int]
+    graph: Graph
+
+
+def of_recorded(graph: Graph, recorded: OperatorPass) -> Executed:
+    """What was executed of the file's `graph`.
+
+    Raises:
+        ValueError: the runtime did not hand the executed graph back, or it cannot be read.
+    """
+    executed = read_executed(recorded.graph)
+    numbers = kernels_to_nodes(executed, recorded.kernels)
+    real = graph.with_shapes(_real_shapes(graph, executed, recorded.kernels, numbers))
+    return Executed(executed, numbers, _with_inner_shapes(real, Groups(real, executed)))
 
 
 def map_kernels(graph: Graph, recorded: OperatorPass) -> Mapping:
