@@ -9,8 +9,8 @@ from pathlib import Path
 
 from device_agents import wire
 from edgeprof.agent import Agent
-from edgeprof.errors import MeterError
-from edgeprof.meters import Meter, open_meter
+from edgeprof.errors import AgentError, LinkError, MeterError
+from edgeprof.meters import Meter, is_address, open_meter
 from edgeprof.meters.alignment import Offset, RoundTrip, align, between, of_round_trips
 from edgeprof.meters.csv_trace import DEVICE, OWN, UNIX, Columns, read_trace
 from edgeprof.models import ModelFile
@@ -24,33 +24,52 @@ N_ROUND_TRIPS = 20
 NTP_ERROR_S = 1.0
 
 
-def metered(address: str, measure: Measure = attached, opened_meter: Callable[[str], Meter] = open_meter) -> Measure:
-    """Measure as `measure` does, with the meter at an address recording all the while; for `OpenDevice(measure=...)`.
+def metered(measure: Measure = attached, open_by_address: Callable[[str], Meter] = open_meter) -> Measure:
+    """Measure as `measure` does, with the meter that the job or else fleet.toml names; for `OpenDevice(measure=...)`.
 
-    A meter that fails once the device works costs the energy and never the latency: `energy_missing` says why.
+    One of this host records all the while; if it fails once the device works, that costs the energy and never the
+    latency: `energy_missing` says why. One of the device is left to it; fleet.toml says where a bare chip sits.
 
     Raises (from what it returns):
-        MeterError: the meter does not answer before anything was measured.
+        MeterError: the meter does not answer, before anything was measured.
+        UsageError: its address makes no sense.
     """
 
-    def with_meter(
-        opened: OpenDevice, model: ModelFile, job: wire.Job, on_progress: OnProgress | None
-    ) -> wire.Profile:
+    def with_meter(opened: OpenDevice, model: ModelFile, job: wire.Job, on_progress: OnProgress | None) -> wire.Profile:
         if job.energy is None:
             return measure(opened, model, job, on_progress)
-        job = dataclasses.replace(job, energy=dataclasses.replace(job.energy, meter=wire.EXTERNAL))
-        with opened_meter(address) as meter:
+        name = job.energy.meter or opened.device.meter or ""
+        if not is_address(name):
+            profile = measure(opened, model, _with_meter(job, name), on_progress)
+            return _with_boundary(profile, opened.device.meter_boundary)
+        job = _with_meter(job, wire.EXTERNAL)
+        with open_by_address(name) as meter:
             before = _offset(opened.ready_agent(job.runtime, job.options))
             meter.start()
             profile = measure(opened, model, job, on_progress)
-            after = _offset(opened.ready_agent(job.runtime, job.options))
             try:
+                after = _offset(opened.ready_agent(job.runtime, job.options))
                 trace = meter.stop()
-            except MeterError as error:
+            except (MeterError, AgentError, LinkError) as error:
                 return _without(profile, str(error))
         return _with_trace(profile, trace, between(before, after))
 
     return with_meter
+
+
+def _with_meter(job: wire.Job, name: str) -> wire.Job:
+    if job.energy is None or job.energy.meter == name:
+        return job
+    return dataclasses.replace(job, energy=dataclasses.replace(job.energy, meter=name))
+
+
+def _with_boundary(profile: wire.Profile, boundary: str | None) -> wire.Profile:
+    """The user knows what a bare chip on a bus measures; what a meter itself knows is not overruled."""
+    energy = profile.energy
+    if boundary is None or energy is None or energy.trace is None or energy.trace.meter.boundary != wire.UNSTATED:
+        return profile
+    trace = dataclasses.replace(energy.trace, meter=dataclasses.replace(energy.trace.meter, boundary=boundary))
+    return dataclasses.replace(profile, energy=dataclasses.replace(energy, trace=trace))
 
 
 def _offset(agent: Agent) -> Offset:
@@ -99,9 +118,7 @@ def attach(
     trace = read_trace(path, boundary, columns)
     trace = align(trace, energy.windows, _known_offset(energy, trace, clock), must_show=True)
     _check_covers(energy, trace, path)
-    profile = dataclasses.replace(
-        run.profile, energy=dataclasses.replace(energy, trace=trace), energy_missing=None
-    )
+    profile = dataclasses.replace(run.profile, energy=dataclasses.replace(energy, trace=trace), energy_missing=None)
     return dataclasses.replace(run, profile=profile)
 
 

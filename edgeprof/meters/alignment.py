@@ -175,7 +175,7 @@ def _by_load(
     best = int(np.argmax(coarse))
     if coarse[best] < LEAST_EXPLAINED:
         raise MeterError(
-            f"the trace does not show the load of the energy pass: it explains {max(coarse[best], 0.0):.0%} of it at best",
+            f"the trace does not show the load of the energy pass, which explains {max(coarse[best], 0.0):.0%} at best",
             "is it this device that the meter measures, and this pass? Is the clock right? --clock own trusts none",
         )
     n_values = len(at_s)

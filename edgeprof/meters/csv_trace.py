@@ -18,7 +18,7 @@ import numpy as np
 from device_agents import wire
 from edgeprof.errors import MeterError
 
-__all__ = ["CLOCKS", "DEVICE", "OWN", "TIME_UNITS", "UNIX", "UNITS", "Columns", "read_trace"]
+__all__ = ["CLOCKS", "DEVICE", "OWN", "TIME_UNITS", "UNITS", "UNIX", "Columns", "read_trace"]
 
 # Whose clock the times are of: the device's monotonic one, the wall clock, or nobody's that we know.
 DEVICE, UNIX, OWN = "device", "unix", "own"
@@ -74,7 +74,9 @@ def read_trace(path: Path, boundary: str, columns: Columns | None = None) -> wir
     except (UnicodeDecodeError, csv.Error) as error:
         raise MeterError(f"{path}: no CSV text: {error}", "export the trace as CSV in UTF-8") from error
     if len(times) < 2:
-        raise MeterError(f"{path}: {len(times)} values are no trace", "it needs a line of names and at least two values")
+        raise MeterError(
+            f"{path}: {len(times)} values are no trace", "it needs a line of names and at least two values"
+        )
     return wire.PowerTrace(_info(path, boundary, times, powers), tuple(times), (tuple(powers),), clock=OWN)
 
 

@@ -1,4 +1,4 @@
-"""One bounded HTTP request for JSON: it ends in time however slowly the peer dribbles, and reads no more than it may."""
+"""One bounded HTTP request for JSON: it ends in time however the peer dribbles, and reads no more than it may."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def get_json(place: str, path: str, within_s: float, port: int = 80) -> Any:
     except http.client.HTTPException as error:
         raise MeterError(f"{place}: does not speak HTTP: {error!r}"[:200], "check the address") from error
     if status == http.client.UNAUTHORIZED:
-        raise MeterError(f"{place}: asks for a password", "switch that off in its settings: edgeprof keeps no passwords")
+        raise MeterError(
+            f"{place}: asks for a password", "switch that off in its settings: edgeprof keeps no passwords"
+        )
     if status != http.client.OK:
         raise MeterError(f"{place}{path}: HTTP status {status}", "check the address, and the kind of plug")
     if len(body) > MAX_BYTES:
@@ -48,7 +50,7 @@ def get_json(place: str, path: str, within_s: float, port: int = 80) -> Any:
 
 
 class _Until(io.RawIOBase):
-    """What a socket receives, until a moment: a timeout of each read alone would let a dribbling peer go on for ever."""
+    """What a socket receives, until a moment: a timeout of each read alone lets a dribbling peer go on for ever."""
 
     def __init__(self, connection: socket.socket, until_s: float) -> None:
         self._connection = connection

@@ -107,7 +107,8 @@ class Tasmota:
 
 class Plug:
     """A plug as a meter, asked twice a second. `clock` and `pause` (which returns early once it is told to end) are
-    time's own."""
+    time's own.
+    """
 
     def __init__(
         self,
@@ -161,8 +162,9 @@ class Plug:
     def stop(self) -> wire.PowerTrace:
         self._end()
         if not self._reads:
+            why = self._failure or "too short a time"
             raise MeterError(
-                f"{self._dialect.name}: it told no power while the device worked: {self._failure or 'too short a time'}",
+                f"{self._dialect.name}: it told no power while the device worked: {why}",
                 "is it still there? then measure again",
             )
         return wire.PowerTrace(
@@ -213,4 +215,6 @@ def _watts(told: Any, name: str, field: str) -> float:
         power_w = float(told) if not isinstance(told, bool) else float("nan")
         if -1e6 < power_w < 1e6:
             return power_w
-    raise MeterError(f"{name}: it tells no power ({field})", "use a plug that meters power, and the number of its switch")
+    raise MeterError(
+        f"{name}: it tells no power ({field})", "use a plug that meters power, and the number of its switch"
+    )
