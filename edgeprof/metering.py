@@ -49,6 +49,8 @@ def metered(measure: Measure = attached, open_by_address: Callable[[str], Meter]
             profile = measure(opened, model, job, on_progress)
             try:
                 after = _offset(opened.ready_agent(job.runtime, job.options))
+                # What the meter shows is late by up to a period: the last window must have been shown whole.
+                time.sleep(2 * (meter.info.period_s or 0.0))
                 trace = meter.stop()
             except (MeterError, AgentError, LinkError) as error:
                 return _without(profile, str(error))
