@@ -22,6 +22,7 @@ EdgeprofError
 │   └── Stopped                 it was told to stop
 ├── CarbonError                 no grams can be computed, or not of this place or device
 ├── MeasurementError            a profile from which nothing can be computed
+├── MeterError                  a power meter beside the device, or its trace, is of no use
 └── StoreError                  the store of profiles
     └── Fenced                  another controller took the campaign over
 
@@ -130,6 +131,10 @@ class CarbonError(EdgeprofError):
 
 class MeasurementError(EdgeprofError):
     """A profile holds nothing from which the asked statistic could be computed."""
+
+
+class MeterError(EdgeprofError):
+    """A power meter beside the device does not answer, or its trace cannot be read or aligned."""
 
 
 class StoreError(EdgeprofError):

@@ -12,6 +12,10 @@
     [devices.stand-in]
     address = "ssh://pi@127.0.0.1"
     simulate = "pi-4"                          # its agent computes what this board would take
+
+    [devices.plugged]
+    address = "ssh://pi@192.168.1.7"
+    meter = "shelly:192.168.1.20"              # what measures its energy, unless --meter says otherwise
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ import tomlkit
 import tomlkit.items
 from tomlkit.exceptions import TOMLKitError
 
+from device_agents.wire import BOUNDARIES
 from edgeprof.deadlines import Deadlines, Seconds
 from edgeprof.errors import FleetError
 
@@ -56,7 +61,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `origin` overrides what the agent reports where it cannot know it is emulated ("emulated"). `identity` is a
     private key to offer before any other. `connect_timeout_s`, an older name for `deadlines.connect_s`, goes first.
     `simulate` names a board whose simulation this device shall run: its numbers are then simulated, however it is
-    reached.
+    reached. `meter` names what measures its energy: a meter of its own, or one of this host as in
+    edgeprof/meters/address.py. `meter_boundary` says where its meter sits, for one that cannot tell.
     """
 
     name: str = ""
@@ -69,6 +75,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     deadlines: Deadlines = Deadlines()
     identity: Text | None = None
     simulate: Text | None = None
+    meter: Text | None = None
+    meter_boundary: Text | None = None
 
     @property
     def connect_s(self) -> float:
@@ -299,6 +307,9 @@ def _check(device: Device, path: Path) -> None:
         if runtime not in RUNTIMES:
             advice = f"{_near(runtime, RUNTIMES)} runtimes are {', '.join(RUNTIMES)}".strip()
             raise FleetError(f"{where}: pythons: unknown runtime {runtime!r}", advice)
+    if device.meter_boundary is not None and device.meter_boundary not in BOUNDARIES:
+        advice = _near(device.meter_boundary, BOUNDARIES) or f"boundaries are {', '.join(BOUNDARIES)}"
+        raise FleetError(f"{where}: meter_boundary {device.meter_boundary!r} is not known", advice)
     if device.origin is not None and device.origin not in ORIGINS:
         raise FleetError(
             f"{where}: origin {device.origin!r} cannot be claimed",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeprof.cli.attach import attach
 from edgeprof.cli.collect import collect
 from edgeprof.cli.stores import open_store, store_option
 
@@ -32,6 +33,7 @@ def runs() -> None:
 
 
 runs.add_command(collect)
+runs.add_command(attach)
 
 
 # --- list, show ----------------------------------------------------------------------------------------------------

@@ -57,6 +57,21 @@ class RunsInStore(Database):
                 raise taken(self.place, run.id)
         return run.id
 
+    def replace(self, old: Run, new: Run) -> None:
+        """Put a run in the place of the one that has its id, which must still be `old`; both stay whole until then.
+
+        Raises:
+            StoreError: somebody changed or removed it meanwhile.
+        """
+        row = row_of(new)
+        with self._writing(f"run {new.id} was not changed") as connection:
+            held = _document(connection, old.id)
+            if new.id != old.id or held is None or decode_run(held, f"run {old.id}") != old:
+                raise StoreError(f"{self.place}: run {old.id} is not what it was when it was read", "try again")
+            same = (RUNS.c.id == old.id) & (RUNS.c.document == held)
+            if connection.execute(RUNS.update().where(same).values(**row)).rowcount != 1:
+                raise StoreError(f"{self.place}: run {old.id} was changed by somebody else meanwhile", "try again")
+
     def import_runs(self, runs: Iterable[Run]) -> Imported:
         """Keep all of these runs, or none. Runs that are here already with the same content are left alone."""
         rows = [(run, row_of(run)) for run in runs]

@@ -1,0 +1,151 @@
+"""Energy by a meter that is not on the device: recorded here while the device works, or attached to a run later."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from device_agents import wire
+from edgeprof.agent import Agent
+from edgeprof.errors import AgentError, LinkError, MeterError
+from edgeprof.meters import Meter, is_address, open_meter
+from edgeprof.meters.alignment import Offset, RoundTrip, align, between, of_round_trips
+from edgeprof.meters.csv_trace import DEVICE, OWN, UNIX, Columns, read_trace
+from edgeprof.models import ModelFile
+from edgeprof.profiling import Measure, OnProgress, OpenDevice, attached
+from edgeprof.run import Run
+
+__all__ = ["attach", "metered"]
+
+N_ROUND_TRIPS = 20
+# Wall clocks of machines that keep them by NTP agree better than this; the load says by how much.
+NTP_ERROR_S = 1.0
+
+
+def metered(measure: Measure = attached, open_by_address: Callable[[str], Meter] = open_meter) -> Measure:
+    """Measure as `measure` does, with the meter that the job or else fleet.toml names; for `OpenDevice(measure=...)`.
+
+    One of this host records all the while; if it fails once the device works, that costs the energy and never the
+    latency: `energy_missing` says why. One of the device is left to it; fleet.toml says where a bare chip sits.
+
+    Raises (from what it returns):
+        MeterError: the meter does not answer, before anything was measured.
+        UsageError: its address makes no sense.
+    """
+
+    def with_meter(opened: OpenDevice, model: ModelFile, job: wire.Job, on_progress: OnProgress | None) -> wire.Profile:
+        if job.energy is None:
+            return measure(opened, model, job, on_progress)
+        name = job.energy.meter or opened.device.meter or ""
+        if not is_address(name):
+            profile = measure(opened, model, _with_meter(job, name), on_progress)
+            return _with_boundary(profile, opened.device.meter_boundary)
+        job = _with_meter(job, wire.EXTERNAL)
+        with open_by_address(name) as meter:
+            before = _offset(opened.ready_agent(job.runtime, job.options))
+            meter.start()
+            profile = measure(opened, model, job, on_progress)
+            try:
+                after = _offset(opened.ready_agent(job.runtime, job.options))
+                # What the meter shows is late by up to a period: the last window must have been shown whole.
+                time.sleep(2 * (meter.info.period_s or 0.0))
+                trace = meter.stop()
+            except (MeterError, AgentError, LinkError) as error:
+                return _without(profile, str(error))
+        return _with_trace(profile, trace, between(before, after))
+
+    return with_meter
+
+
+def _with_meter(job: wire.Job, name: str) -> wire.Job:
+    if job.energy is None or job.energy.meter == name:
+        return job
+    return dataclasses.replace(job, energy=dataclasses.replace(job.energy, meter=name))
+
+
+def _with_boundary(profile: wire.Profile, boundary: str | None) -> wire.Profile:
+    """The user knows what a bare chip on a bus measures; what a meter itself knows is not overruled."""
+    energy = profile.energy
+    if boundary is None or energy is None or energy.trace is None or energy.trace.meter.boundary != wire.UNSTATED:
+        return profile
+    trace = dataclasses.replace(energy.trace, meter=dataclasses.replace(energy.trace.meter, boundary=boundary))
+    return dataclasses.replace(profile, energy=dataclasses.replace(energy, trace=trace))
+
+
+def _offset(agent: Agent) -> Offset:
+    trips: list[RoundTrip] = []
+    for _ in range(N_ROUND_TRIPS):
+        sent_s = time.monotonic()
+        device_s = agent.clocks().at_s
+        trips.append(RoundTrip(sent_s=sent_s, device_s=device_s, received_s=time.monotonic()))
+    return of_round_trips(trips)
+
+
+def _with_trace(profile: wire.Profile, trace: wire.PowerTrace, offset: Offset) -> wire.Profile:
+    if profile.energy is None:
+        return profile
+    try:
+        aligned = align(trace, profile.energy.windows, offset, must_show=False)
+    except MeterError as error:
+        return _without(profile, str(error))
+    return dataclasses.replace(profile, energy=dataclasses.replace(profile.energy, trace=aligned))
+
+
+def _without(profile: wire.Profile, why: str) -> wire.Profile:
+    return dataclasses.replace(profile, energy_missing=f"the meter failed: {why}")
+
+
+def attach(
+    run: Run, path: Path, *, boundary: str, clock: str, columns: Columns | None = None, replace: bool = False
+) -> Run:
+    """The run, under its id, with the trace of a file in its energy pass.
+
+    Raises:
+        MeterError: the run has no windows or has a trace, the file is no trace, or does not show or cover the windows.
+    """
+    energy = run.profile.energy
+    if energy is None or not energy.windows:
+        raise MeterError(
+            f"run {run.id}: has no energy pass that a trace could be attached to",
+            "profile with --energy --meter external while the meter records",
+        )
+    if energy.trace is not None and not replace:
+        raise MeterError(
+            f"run {run.id}: has a trace already, of {energy.trace.meter.name}", "replace it for good: --replace"
+        )
+    if energy.trace is not None and energy.trace.clock == "device" and energy.trace.offset_s is None:
+        raise MeterError(f"run {run.id}: was measured by a meter of the device itself", "that trace is not replaced")
+    trace = read_trace(path, boundary, columns)
+    trace = align(trace, energy.windows, _known_offset(energy, trace, clock), must_show=True)
+    _check_covers(energy, trace, path)
+    profile = dataclasses.replace(run.profile, energy=dataclasses.replace(energy, trace=trace), energy_missing=None)
+    return dataclasses.replace(run, profile=profile)
+
+
+def _known_offset(energy: wire.EnergyPass, trace: wire.PowerTrace, clock: str) -> Offset | None:
+    if clock == OWN:
+        return None
+    middle_s = (trace.at_s[0] + trace.at_s[-1]) / 2
+    if clock == DEVICE:
+        return Offset(at_s=middle_s, offset_s=0.0, error_s=0.0)
+    if clock != UNIX:
+        raise MeterError(f"no clock is called {clock!r}", f"use {DEVICE}, {UNIX} or {OWN}")
+    began, ended = energy.began, energy.ended
+    if began.wall_s is None or ended.wall_s is None:
+        raise MeterError("the device told no wall-clock time", "use --clock own: the load aligns the trace")
+    offsets = [began.at_s - began.wall_s, ended.at_s - ended.wall_s]
+    stepped_s = abs(offsets[1] - offsets[0])
+    return Offset(at_s=middle_s, offset_s=sum(offsets) / 2, error_s=NTP_ERROR_S + stepped_s)
+
+
+def _check_covers(energy: wire.EnergyPass, trace: wire.PowerTrace, path: Path) -> None:
+    start_s, end_s = trace.at_s[0], trace.at_s[-1]
+    measured = [window for window in energy.windows if window.kind != wire.MARK]
+    outside = [window for window in measured if window.start_s < start_s or window.end_s > end_s]
+    if outside:
+        raise MeterError(
+            f"{path}: does not cover {len(outside)} of the {len(measured)} windows of the energy pass",
+            "record from before the pass to after it",
+        )
