@@ -17,7 +17,7 @@ from edgeprof.models import ModelFile
 from edgeprof.profiling import Measure, OnProgress, OpenDevice, attached
 from edgeprof.run import Run
 
-__all__ = ["attach", "metered"]
+__all__ = ["attach", "energy_alone", "metered"]
 
 N_ROUND_TRIPS = 20
 # Wall clocks of machines that keep them by NTP agree better than this; the load says by how much.
@@ -49,14 +49,44 @@ def metered(measure: Measure = attached, open_by_address: Callable[[str], Meter]
             profile = measure(opened, model, job, on_progress)
             try:
                 after = _offset(opened.ready_agent(job.runtime, job.options))
-                # What the meter shows is late by up to a period: the last window must have been shown whole.
-                time.sleep(2 * (meter.info.period_s or 0.0))
-                trace = meter.stop()
+                trace = _stopped(meter)
             except (MeterError, AgentError, LinkError) as error:
                 return _without(profile, str(error))
         return _with_trace(profile, trace, between(before, after))
 
     return with_meter
+
+
+def energy_alone(
+    opened: OpenDevice,
+    job: wire.Job,
+    address: str,
+    on_progress: OnProgress | None = None,
+    open_by_address: Callable[[str], Meter] = open_meter,
+) -> wire.EnergyPass:
+    """The energy pass alone of a job whose files are on the device, by the meter at `address`, or the device's own.
+
+    Raises:
+        MeterError: the meter does not answer or fails.
+        JobRefused, AgentLost: as for `Agent.energy`.
+    """
+    agent = opened.agent(job.runtime)
+    if not is_address(address):
+        found = agent.energy(_with_meter(job, address), on_progress).energy
+        return _stated(found, opened.device.meter_boundary)
+    with open_by_address(address) as meter:
+        before = _offset(agent)
+        meter.start()
+        found = agent.energy(_with_meter(job, wire.EXTERNAL), on_progress).energy
+        after = _offset(agent)
+        trace = _stopped(meter)
+    return dataclasses.replace(found, trace=align(trace, found.windows, between(before, after), must_show=False))
+
+
+def _stopped(meter: Meter) -> wire.PowerTrace:
+    # What the meter shows is late by up to a period: the last window must have been shown whole.
+    time.sleep(2 * (meter.info.period_s or 0.0))
+    return meter.stop()
 
 
 def _with_meter(job: wire.Job, name: str) -> wire.Job:
@@ -66,12 +96,17 @@ def _with_meter(job: wire.Job, name: str) -> wire.Job:
 
 
 def _with_boundary(profile: wire.Profile, boundary: str | None) -> wire.Profile:
-    """The user knows what a bare chip on a bus measures; what a meter itself knows is not overruled."""
-    energy = profile.energy
-    if boundary is None or energy is None or energy.trace is None or energy.trace.meter.boundary != wire.UNSTATED:
+    if profile.energy is None:
         return profile
-    trace = dataclasses.replace(energy.trace, meter=dataclasses.replace(energy.trace.meter, boundary=boundary))
-    return dataclasses.replace(profile, energy=dataclasses.replace(energy, trace=trace))
+    return dataclasses.replace(profile, energy=_stated(profile.energy, boundary))
+
+
+def _stated(energy: wire.EnergyPass, boundary: str | None) -> wire.EnergyPass:
+    """The user knows what a bare chip on a bus measures; what a meter itself knows is not overruled."""
+    if boundary is None or energy.trace is None or energy.trace.meter.boundary != wire.UNSTATED:
+        return energy
+    meter = dataclasses.replace(energy.trace.meter, boundary=boundary)
+    return dataclasses.replace(energy, trace=dataclasses.replace(energy.trace, meter=meter))
 
 
 def _offset(agent: Agent) -> Offset:

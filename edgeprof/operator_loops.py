@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 
 from device_agents import wire
 from edgeprof.agent import Agent
-from edgeprof.errors import AgentLost, JobRefused, LinkError, NoSpace, TransferError
+from edgeprof.errors import AgentLost, JobRefused, LinkError, MeterError, ModelError, NoSpace, TransferError
+from edgeprof.metering import energy_alone
+from edgeprof.meters import is_address
 from edgeprof.models import ModelFile
 from edgeprof.models.cutting import Cut, distinct_operators, empty_model
 from edgeprof.profiling import OpenDevice
@@ -33,14 +35,58 @@ def loop_s(plan: wire.EnergyPlan, meter: wire.MeterInfo | None) -> float:
     period_s = (meter.period_s if meter is not None else None) or 0.0
     busy_s = min(plan.max_window_s, max(plan.window_s, plan.min_updates * period_s))
     idle_s = min(plan.max_window_s, max(plan.idle_s, plan.min_updates * period_s / 2))
-    marks_s = 4 * plan.marks * plan.mark_s if plan.meter == wire.EXTERNAL else 0.0
-    n_busy = plan.windows + (plan.observer_windows if plan.meter != wire.EXTERNAL else 0)
+    is_elsewhere = plan.meter == wire.EXTERNAL or is_address(plan.meter)
+    marks_s = 4 * plan.marks * plan.mark_s if is_elsewhere else 0.0
+    n_busy = plan.windows + (0 if is_elsewhere else plan.observer_windows)
     return n_busy * busy_s + (n_busy + 1) * idle_s + marks_s + AROUND_S
 
 
 def expected_s(plan: wire.EnergyPlan, meter: wire.MeterInfo | None, n_operators: int) -> float:
     """Seconds that loops of so many operators are expected to take, with those of the empty model."""
     return (n_operators + 1) * loop_s(_of_loops(plan), meter)
+
+
+def with_loops(
+    opened: OpenDevice,
+    model: ModelFile,
+    run: Run,
+    *,
+    meter: str = "",
+    budget_s: float | None = None,
+    on_loop: OnLoop | None = None,
+    on_progress: Callable[[wire.Progress], None] | None = None,
+) -> Run:
+    """The run with the energy of its operators, by the meter that measured the whole model, or with why there is none.
+
+    `meter` is what the user asked for: the address of one that is not on the device.
+    """
+    energy, plan = run.profile.energy, run.profile.job.energy
+    if energy is None or plan is None:
+        missing = f"the whole model has no energy: {run.profile.energy_missing}"
+        return dataclasses.replace(run, loops_missing=missing)
+    if energy.trace is None:
+        missing = "operators need a meter that is read while they run: the trace of the model is still to be attached"
+        return dataclasses.replace(run, loops_missing=missing)
+    if run.profile.operators is None:
+        return dataclasses.replace(run, loops_missing=f"no operators: {run.profile.operators_missing}")
+    measured_by = energy.trace.meter
+    address = meter or opened.device.meter or ""
+    chosen = address if is_address(address) else measured_by.name
+    try:
+        loops = measure_loops(
+            opened,
+            model,
+            run,
+            dataclasses.replace(plan, meter=chosen),
+            seed=run.profile.job.seed,
+            on_loop=on_loop,
+            on_progress=on_progress,
+            budget_s=budget_s,
+            meter=measured_by,
+        )
+    except ModelError as error:
+        return dataclasses.replace(run, loops_missing=str(error))
+    return dataclasses.replace(run, loops=loops, loops_missing=None)
 
 
 def measure_loops(
@@ -99,7 +145,7 @@ def measure_loops(
                 empty, empty_missing = bench.empty(), None
             else:
                 found.append(bench.loop(cut))
-        except (JobRefused, NoSpace, TransferError) as error:
+        except (JobRefused, MeterError, NoSpace, TransferError) as error:
             if cut is None:
                 empty_missing = str(error)
             else:
@@ -157,6 +203,7 @@ class _Bench:
         on_progress: Callable[[wire.Progress], None] | None,
     ) -> None:
         self._opened = opened
+        self._meter = plan.meter
         self._format = model.format
         self._on_progress = on_progress
         self._job = dataclasses.replace(
@@ -172,14 +219,9 @@ class _Bench:
     def empty(self) -> wire.EnergyPass:
         """The loop around nothing."""
         if self._job.runtime == "simulated":
-            return self._measured(self._simulated_job("empty", self._nothing()))
+            return self._measured(self._simulated_job("empty", ()))
         data = empty_model(self._format)
         return self._measured(self._pushed("empty", data))
-
-    def _nothing(self) -> tuple[wire.Work, ...]:
-        """On a board whose runs cost nothing by themselves a loop around nothing would take no time at all."""
-        is_free = self._job.board is None or not self._job.board.run_overhead_s
-        return (wire.Work("empty", "Identity", 0, 0),) if is_free else ()
 
     def loop(self, cut: Cut) -> OperatorLoop:
         """An operator's loop."""
@@ -196,7 +238,7 @@ class _Bench:
         return self._opened.agent(self._job.runtime)
 
     def _measured(self, job: wire.Job) -> wire.EnergyPass:
-        return self._agent().energy(job, self._on_progress).energy
+        return energy_alone(self._opened, job, self._meter, self._on_progress)
 
     def _simulated_job(self, name: str, work: tuple[wire.Work, ...]) -> wire.Job:
         return dataclasses.replace(self._job, model=self._ref(name, b""), work=work)

@@ -259,6 +259,7 @@ def _run_all(
     """
     from edgeprof.cli.output import STANDARD_OUTPUT, console
     from edgeprof.errors import EdgeprofError
+    from edgeprof.metering import metered
     from edgeprof.profiling import OpenDevice
     from edgeprof.spooled import considerate
 
@@ -270,7 +271,7 @@ def _run_all(
         for device in devices:
             left = list(jobs)
             try:
-                with OpenDevice(device, measure=considerate) as opened:
+                with OpenDevice(device, measure=metered(considerate)) as opened:
                     while left:
                         model, settings = left.pop(0)
                         try:
@@ -279,9 +280,12 @@ def _run_all(
                             n_failed += 1
                             _tell(error, options["debug"])
                             continue
-                        runs.append(run)
                         # Kept before it is shown: a reader of our output that has left must not cost a measurement.
-                        complaints = [*_keep(run, store), *_missing(run, settings)]
+                        kept = list(_keep(run, store))
+                        if settings.energy is not None and options["energy_budget"] > 0:
+                            run = _add_loops(opened, model, run, None if kept else store, options)
+                        runs.append(run)
+                        complaints = [*kept, *_missing(run, settings)]
                         _show(run, out, options, is_kept=store is not None and not complaints)
                         for complaint in complaints:
                             _tell(complaint, options["debug"])
@@ -320,6 +324,25 @@ def _measure(opened: OpenDevice, model: ModelFile, settings: Settings, wait_s: f
         time.sleep(LEASE_RETRY_S)
 
 
+def _add_loops(opened: OpenDevice, model: ModelFile, run: Run, store: Store | None, options: dict[str, Any]) -> Run:
+    """The run with its operators' energy; it was kept before, and an interruption costs nothing of that."""
+    from edgeprof.cli.progress import progress_bar
+    from edgeprof.operator_loops import with_loops
+
+    with progress_bar(f"operators of {model.name} on {opened.device.name}") as on_progress:
+        found = with_loops(
+            opened,
+            model,
+            run,
+            meter=options["meter"] or "",
+            budget_s=options["energy_budget"],
+            on_progress=on_progress,
+        )
+    if store is not None:
+        store.replace(run, found)
+    return found
+
+
 def _keep(run: Run, store: Store | None) -> Iterator[EdgeprofError]:
     """Store the run; what went wrong if it could not be."""
     from edgeprof.errors import StoreError
@@ -339,6 +362,10 @@ def _missing(run: Run, settings: Settings) -> Iterator[EdgeprofError]:
         name = run.profile.job.model.name
         advice = f"see which other runtimes the device has: edgeprof devices doctor {run.device}"
         yield EdgeprofError(f"{run.device}: {name}: operators were not timed: {run.profile.operators_missing}", advice)
+    if settings.energy is not None and run.profile.energy_missing is not None:
+        name = run.profile.job.model.name
+        advice = f"what its board's figures say: edgeprof carbon {run.id}"
+        yield EdgeprofError(f"{run.device}: {name}: no energy was measured: {run.profile.energy_missing}", advice)
 
 
 def _show(run: Run, out: Any, options: dict[str, Any], *, is_kept: bool) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from device_agents.wire import Conditions, EnergyWindow
 from edgeprof.throttling import held_down
 
-__all__ = ["against"]
+__all__ = ["against", "is_held_down"]
 
 # Share of a window in which some task waited for a CPU: others worked beside the model (kernel: accounting/psi).
 PRESSURE_SHARE = 0.05
@@ -18,8 +18,16 @@ CLOCK_SHARE = 0.05
 CHARGER_WORDS = ("battery Charging", "battery Full", " online")
 
 
+def is_held_down(window: EnergyWindow) -> bool:
+    """Whether a clock was held down in it: it says nothing of what the clock is otherwise."""
+    return any(held_down((window.before, window.after), "the window"))
+
+
 def against(window: EnergyWindow, others: Sequence[EnergyWindow], *, on_charge: bool) -> Iterator[str]:
-    """Every reason against a window; `others` are those of its kind. `on_charge`: a charger disturbs the meter."""
+    """Every reason against a window; `others` of its kind were not held down.
+
+    `on_charge` says that a charger disturbs the meter.
+    """
     yield from held_down((window.before, window.after), "the window")
     yield from _other_clock(window, others)
     waited = _pressure(window)

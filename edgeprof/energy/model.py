@@ -10,7 +10,7 @@ import numpy as np
 
 from device_agents.wire import BUSY, IDLE, EnergyPass, EnergyWindow, MeterInfo
 from edgeprof.energy.calibration import calibrated
-from edgeprof.energy.evidence import against
+from edgeprof.energy.evidence import against, is_held_down
 from edgeprof.energy.intervals import CONFIDENCE, median_interval
 from edgeprof.energy.results import Discarded, Interval, ModelEnergy, ObserverEffect, WindowEnergy
 from edgeprof.energy.traces import Shown, Stretch, mean_power, shown
@@ -92,7 +92,7 @@ def _measured(
     fast: list[WindowEnergy] = []
     slow: list[WindowEnergy] = []
     discarded: list[Discarded] = []
-    busy = [window for window in energy.windows if window.kind == BUSY]
+    busy = [window for window in energy.windows if window.kind == BUSY and not is_held_down(window)]
     for k, window in enumerate(energy.windows):
         if window.kind != BUSY:
             continue

@@ -68,6 +68,7 @@ def on_the_wire(board: boards.Board) -> wire.Board:
         memory_bytes=value("memory.bytes"),
         memory_bytes_per_s=value("memory.bandwidth_bytes_per_s"),
         operator_overhead_s=value("software.operator_overhead_s"),
+        run_overhead_s=value("software.run_overhead_s"),
         noise=value("software.noise"),
         idle_w=value("power.idle_w"),
         ambient_c=value("thermal.ambient_c"),

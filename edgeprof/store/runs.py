@@ -146,24 +146,6 @@ class RunsInStore(Database):
         with self._reading() as connection:
             return tuple(sorted(connection.scalars(sa.select(RUNS.c.device).distinct())))
 
-    def complete(self, before: Run, after: Run) -> None:
-        """Put `after`, which says more of the same measurement, in the place of `before`.
-
-        Raises:
-            StoreError: it is not there any more, or somebody else has changed it; then nothing was changed.
-        """
-        row = row_of(after)
-        with self._writing("the run was not changed") as connection:
-            document = _document(connection, before.id)
-            if document is None or after.id != before.id:
-                raise self._nothing_like(before.id)
-            if decode_run(document, f"{self.place}, run {before.id}") != before:
-                raise StoreError(
-                    f"{self.place}: run {before.id} has been changed by somebody else meanwhile",
-                    f"look at it: edgeprof runs show {before.id}",
-                )
-            connection.execute(RUNS.update().where(RUNS.c.id == before.id).values(**row))
-
     def delete(self, ids: Sequence[str]) -> int:
         """Remove these runs, whole ids only; an unknown one is an error and nothing is removed."""
         with self._writing("nothing was removed") as connection:

@@ -77,6 +77,7 @@ BOARD_FIGURES = {
     "thermal.poll_s": Kind(unit="s", low=0.01, high=60, may_be_low=True, is_needed=True),
     "thermal.critical_c": Kind(unit="C", low=-60, high=200),
     "software.operator_overhead_s": Kind(unit="s", high=1, may_be_low=True, is_needed=True),
+    "software.run_overhead_s": Kind(unit="s", high=1, may_be_low=True, is_needed=True),
     "software.noise": Kind(unit="relative standard deviation", high=0.5, may_be_low=True, is_needed=True),
     "sensor.boundary": Kind(form="text"),
     "sensor.rate_hz": Kind(unit="Hz", low=0.01, high=1000, may_be_low=True),

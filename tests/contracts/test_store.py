@@ -32,12 +32,12 @@ class TestRuns:
         assert run_id == run.id
         assert store.get(run.id) == run
 
-    def test_a_run_is_completed_with_what_was_found_later(self, store: Store) -> None:
+    def test_a_run_is_replaced_by_what_says_more_of_it(self, store: Store) -> None:
         before = make_run()
         after = replace(before, loops_missing="the device left")
         store.add(before)
 
-        store.complete(before, after)
+        store.replace(before, after)
 
         assert store.get(before.id) == after
 
@@ -45,16 +45,12 @@ class TestRuns:
         before = make_run()
         changed = replace(before, notes=("by somebody else",))
         store.add(before)
-        store.complete(before, changed)
+        store.replace(before, changed)
 
-        with pytest.raises(StoreError, match="changed by somebody else"):
-            store.complete(before, replace(before, loops_missing="mine"))
+        with pytest.raises(StoreError, match="is not what it was"):
+            store.replace(before, replace(before, loops_missing="mine"))
 
         assert store.get(before.id) == changed
-
-    def test_a_run_that_is_not_there_cannot_be_completed(self, store: Store) -> None:
-        with pytest.raises(StoreError, match="no run"):
-            store.complete(make_run(), make_run())
 
     def test_text_of_any_language_and_any_character_survives(self, store: Store) -> None:
         run = make_run(device="küche 👩‍🍳 ' \" ; -- %_ \x00 [bold]", notes=("zeile\r\nzwei", "\x1b[31m"))
