@@ -14,6 +14,8 @@ from tests.lab import arm64
 
 MODELS = Path(__file__).parents[2] / ".cache" / "models"
 WAKE_WORD = "hey_jarvis.tflite"
+# Rounds of a second: the zone is asked for its heat so often.
+QUICK = wire.Schedule(rounds=5, min_s=1.0, max_s=2.0)
 PLAN = wire.EnergyPlan(windows=3, window_s=2.0, idle_s=1.0, observer_windows=0)
 
 
@@ -27,7 +29,9 @@ def small_model() -> ModelFile:
     return read_model(next(MODELS.rglob(WAKE_WORD)))
 
 
-def energy_of(agent: Agent, plan: wire.EnergyPlan, *, in_window: Callable[[int], None] | None = None) -> wire.EnergyPass:
+def energy_of(
+    agent: Agent, plan: wire.EnergyPlan, *, in_window: Callable[[int], None] | None = None
+) -> wire.EnergyPass:
     """An energy pass of a small real model; `in_window` is called with the number of each window as it begins."""
     model = small_model()
     agent.push(model.to_send())

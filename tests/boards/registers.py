@@ -46,9 +46,7 @@ class Chip:
 
     def _write(self, register: int, value: int) -> None:
         data = ctypes.create_string_buffer(struct.pack(">H", value), DATA_BYTES)
-        request = struct.pack(
-            "@BBIP", I2C_SMBUS_WRITE, register, I2C_SMBUS_WORD_DATA, ctypes.addressof(data)
-        )
+        request = struct.pack("@BBIP", I2C_SMBUS_WRITE, register, I2C_SMBUS_WORD_DATA, ctypes.addressof(data))
         fcntl.ioctl(self._fd, I2C_SMBUS, request)
 
 

@@ -7,7 +7,7 @@ import pytest
 from device_agents import wire
 from edgeprof.profiling import OpenDevice, Settings
 from edgeprof.verdict import judge
-from tests.boards.measuring import agent_on, small_model
+from tests.boards.measuring import QUICK, agent_on, small_model
 from tests.boards.virtual_board import FULL_KHZ, HOT_C, VirtualBoard
 
 pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -40,7 +40,7 @@ def test_clusters_have_their_capacities_and_clocks(board: VirtualBoard) -> None:
 def test_heat_is_seen_and_turns_the_verdict_to_throttled(board: VirtualBoard) -> None:
     settings = Settings(
         runtime="litert",
-        schedule=wire.Schedule(rounds=5, min_s=1.0, max_s=2.0),
+        schedule=QUICK,
         gate=wire.Gate(timeout_s=0.0),
         check_outputs=False,
     )
@@ -68,6 +68,4 @@ def test_a_raspberry_pi_3_is_known_by_its_device_tree_and_its_heat_is_read(raspi
     assert now.temperatures_c["cpu-thermal"] == pytest.approx(25.2, abs=1)
     assert now.clocks == ()  # raspberrypi-cpufreq asks the firmware, which qemu does not emulate
     assert "clock" in now.unreadable
-    assert [meter.name for meter in meters if meter.source == "hwmon"] == [
-        f"hwmon:ina226@{raspi3b.meter_bus()}-0040"
-    ]
+    assert [meter.name for meter in meters if meter.source == "hwmon"] == [f"hwmon:ina226@{raspi3b.meter_bus()}-0040"]

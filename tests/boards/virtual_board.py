@@ -153,14 +153,10 @@ class VirtualBoard:
         return f"ssh://{self.user}@127.0.0.1:{self.port}"
 
     def device(self, name: str = "board") -> Device:
-        return Device(
-            name=name, address=self.address, python=arm64.PYTHON, origin="emulated", connect_timeout_s=BOOT_S
-        )
+        return Device(name=name, address=self.address, python=arm64.PYTHON, origin="emulated", connect_timeout_s=BOOT_S)
 
     def link(self) -> SshLink:
-        return SshLink(
-            self.device(), config_path=self.ssh_config, own_known_hosts=self.folder / "own_known_hosts"
-        )
+        return SshLink(self.device(), config_path=self.ssh_config, own_known_hosts=self.folder / "own_known_hosts")
 
     def add_to(self, edgeprof: CommandLine, name: str = "board") -> None:
         """Make it known to a command line."""
@@ -179,9 +175,7 @@ class VirtualBoard:
             RuntimeError: it ended with another status than 0; the message is what it complained of.
         """
         command = [*self._root(), script]
-        done = subprocess.run(
-            command, input=text or "", capture_output=True, text=True, check=False, timeout=timeout_s
-        )
+        done = subprocess.run(command, input=text or "", capture_output=True, text=True, check=False, timeout=timeout_s)
         if done.returncode:
             raise RuntimeError(f"{script!r} on the board: {done.stderr.strip()}")
         return done.stdout
@@ -242,7 +236,9 @@ class VirtualBoard:
         self.hush()
         program = (HERE / "registers.py").read_text()
         command = f"setsid {PYTHON} {PLAYER} {self.meter_bus()} {' '.join(options)} >{PLAYED} 2>&1 </dev/null &"
-        self.shell(f"cat >{PLAYER}; {command} echo $! >{PLAYER}.pid\nuntil [ -s {PLAYED} ]; do sleep 0.1; done", text=program)
+        self.shell(
+            f"cat >{PLAYER}; {command} echo $! >{PLAYER}.pid\nuntil [ -s {PLAYED} ]; do sleep 0.1; done", text=program
+        )
 
     def hush(self) -> None:
         """End the pattern; the registers stay as they are."""
