@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,13 +30,22 @@ def small_model() -> ModelFile:
     return read_model(next(MODELS.rglob(WAKE_WORD)))
 
 
+def chip_of(agent: Agent) -> wire.MeterInfo:
+    (chip,) = [meter for meter in agent.meters() if meter.source == "hwmon"]
+    return chip
+
+
 def energy_of(
     agent: Agent, plan: wire.EnergyPlan, *, in_window: Callable[[int], None] | None = None
 ) -> wire.EnergyPass:
-    """An energy pass of a small real model; `in_window` is called with the number of each window as it begins."""
+    """An energy pass of a small real model; `in_window` is called with the number of each window as it begins.
+
+    A plan that names no meter gets the power chip.
+    """
     model = small_model()
     agent.push(model.to_send())
-    job = wire.Job(model=model.ref(), runtime="litert", gate=wire.Gate(timeout_s=0.0), energy=plan)
+    named = dataclasses.replace(plan, meter=plan.meter or chip_of(agent).name)
+    job = wire.Job(model=model.ref(), runtime="litert", gate=wire.Gate(timeout_s=0.0), energy=named)
 
     def told(progress: wire.Progress) -> None:
         if progress.stage == "energy" and in_window is not None:

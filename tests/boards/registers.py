@@ -19,8 +19,9 @@ I2C_SMBUS_WRITE, I2C_SMBUS_WORD_DATA = 0, 3
 # union i2c_smbus_data
 DATA_BYTES = 34
 CHIP = 0x40
-# Data sheet of the INA226 (SBOS547): its registers are big-endian words. The driver scales power by 25 x 1 mV / 400 over
-# the shunt of 10 mOhm, current by 1/25 of that at 1 V, bus voltage by 1.25 mV.
+# Data sheet of the INA226 (SBOS547): its registers are big-endian words; 2.5 uV of shunt voltage and 1.25 mV of bus
+# voltage a step. With the driver's calibration a step of current is 2.5 uV over the shunt of 10 mOhm, one of power 25
+# times that, in W.
 SHUNT_VOLTAGE, BUS_VOLTAGE, POWER, CURRENT = 0x01, 0x02, 0x03, 0x04
 POWER_STEP_W, CURRENT_STEP_A, VOLTAGE_STEP_V, SHUNT_STEP_V = 6.25e-3, 0.25e-3, 1.25e-3, 2.5e-6
 SUPPLY_V, SHUNT_OHM = 5.0, 0.01
@@ -31,7 +32,7 @@ class Chip:
     """The registers behind the driver's back."""
 
     def __init__(self, bus: int) -> None:
-        self._fd = os.open("/dev/i2c-%d" % bus, os.O_RDWR)
+        self._fd = os.open(f"/dev/i2c-{bus}", os.O_RDWR)
         fcntl.ioctl(self._fd, I2C_SLAVE_FORCE, CHIP)
 
     def show(self, watts: float) -> float:
@@ -68,7 +69,7 @@ def main() -> None:
 
     def show(watts: float) -> None:
         shown = chip.show(watts)
-        sys.stdout.write("%.6f %.6f\n" % (time.monotonic(), shown))
+        sys.stdout.write(f"{time.monotonic():.6f} {shown:.6f}\n")
         sys.stdout.flush()
 
     while asked.levels:

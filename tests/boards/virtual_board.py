@@ -1,7 +1,7 @@
 """A virtual board: a whole arm64 machine with its own kernel under qemu, behind a real sshd. To boot takes no root.
 
-Its power meter, battery, clocks and temperature are true kernel files of real drivers, set from here. How fast it is says
-nothing: every instruction is emulated.
+Its power meter, battery, clocks and temperature are true kernel files of real drivers, set from here. How fast it is
+says nothing: every instruction is emulated.
 """
 
 from __future__ import annotations
