@@ -26,6 +26,7 @@ SHUNT_VOLTAGE, BUS_VOLTAGE, POWER, CURRENT = 0x01, 0x02, 0x03, 0x04
 POWER_STEP_W, CURRENT_STEP_A, VOLTAGE_STEP_V, SHUNT_STEP_V = 6.25e-3, 0.25e-3, 1.25e-3, 2.5e-6
 SUPPLY_V, SHUNT_OHM = 5.0, 0.01
 LOOK_S = 0.05
+BATTERY_CURRENT, BATTERY_V = "/sys/module/test_power/parameters/battery_current", 4.0
 
 
 class Chip:
@@ -51,6 +52,16 @@ class Chip:
         fcntl.ioctl(self._fd, I2C_SMBUS, request)
 
 
+class Battery:
+    """The kernel's test battery at 4 V, as drivers have it that report mA for uA and outflow as negative."""
+
+    def show(self, watts: float) -> float:
+        milliamperes = round(watts / BATTERY_V * 1e3)
+        with open(BATTERY_CURRENT, "w") as file:
+            file.write(str(-milliamperes))
+        return milliamperes * 1e-3 * BATTERY_V
+
+
 def busy_s() -> float:
     """CPU time that all CPUs spent on work since boot."""
     with open("/proc/stat") as file:
@@ -64,8 +75,9 @@ def main() -> None:
     parser.add_argument("--levels", type=float, nargs="+", metavar="W", help="one after the other, again and again")
     parser.add_argument("--hold", type=float, default=1.0, metavar="S", help="how long each level stays")
     parser.add_argument("--load", type=float, nargs=2, metavar="W", help="at rest, and more for each busy CPU")
+    parser.add_argument("--battery", action="store_true", help="show it as the battery's current instead")
     asked = parser.parse_args()
-    chip = Chip(asked.bus)
+    chip = Battery() if asked.battery else Chip(asked.bus)
 
     def show(watts: float) -> None:
         shown = chip.show(watts)

@@ -35,18 +35,14 @@ def test_a_battery_on_a_charger_is_refused_as_a_meter(board: VirtualBoard) -> No
 def test_a_battery_that_says_milliamperes_and_counts_outflow_negative_is_set_right_and_told(
     board: VirtualBoard,
 ) -> None:
-    board.set_battery(voltage_uv=4_000_000, current_ua=-800)
-
-    def discharge(window: int) -> None:
-        """800 mA at rest and 1200 under load, in mA where uA should be."""
-        board.set_battery(current_ua=-1200 if window % 2 else -800)
-
+    board.set_battery(voltage_uv=4_000_000)
+    board.play("--battery", "--load", "3", "2")
     with agent_on(board) as agent:
         plan = dataclasses.replace(PLAN, meter=battery_of(agent).name, rate_hz=20.0)
-        found = model_energy(energy_of(agent, plan, in_window=discharge))
+        found = model_energy(energy_of(agent, plan))
 
     assert found.calibration is not None
     assert "sign was turned" in found.calibration
     assert "multiplied by 1000" in found.calibration
-    assert found.power_w.value == pytest.approx(4.8, rel=0.1)
-    assert found.idle_w.value == pytest.approx(3.2, rel=0.1)
+    assert found.power_w.value == pytest.approx(5.0, abs=0.5)
+    assert found.idle_w.value == pytest.approx(3.0, abs=0.5)
