@@ -38,7 +38,10 @@ def test_a_battery_that_says_milliamperes_and_counts_outflow_negative_is_set_rig
     board.set_battery(voltage_uv=4_000_000)
     board.play("--battery", "--load", "3", "2")
     with agent_on(board) as agent:
-        plan = dataclasses.replace(PLAN, meter=battery_of(agent).name, rate_hz=20.0)
+        # It says that it has a new value each second: the first of a window is not looked at.
+        plan = dataclasses.replace(
+            PLAN, meter=battery_of(agent).name, rate_hz=20.0, window_s=3.0, idle_s=2.5, min_updates=2
+        )
         found = model_energy(energy_of(agent, plan))
 
     assert found.calibration is not None
