@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 MODELS := .cache/models
 N ?= 8
 
-.PHONY: help setup torch demo check test arm64 lab faults bench clean
+.PHONY: help setup torch demo check test arm64 lab boards faults bench clean
 
 help:           ## show this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -34,6 +34,7 @@ test: setup     ## the whole test suite
 	sh tools/postgres.sh
 	sh tools/faketime.sh
 	sh tools/lab.sh
+	sh tools/boards.sh
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 arm64: setup    ## profile a real model per runtime, operator by operator, on an emulated arm64 device
@@ -43,6 +44,10 @@ arm64: setup    ## profile a real model per runtime, operator by operator, on an
 lab: setup      ## a campaign on N=8 emulated arm64 devices, two of which fail on purpose; resumed and counted (root)
 	sh tools/lab.sh
 	$(BIN)/python -m tests.lab fleet $(N)
+
+boards: setup   ## boot an emulated arm64 machine with a power chip, a battery and heat, and measure on it (set-up: root)
+	sh tools/boards.sh
+	$(BIN)/python -m tests.boards
 
 faults: setup   ## let everything that must be survived happen to a campaign; writes the table of docs/reliability.md
 	sh tools/sshd.sh

@@ -21,6 +21,8 @@ KNOWN_SKIPS = (
     r"no Python 3\.9 on this machine",
     r"needs root",
     r"no C compiler to make a delegate with",
+    r"no virtual board: .* missing: run tools/boards.sh",
+    r"no virtual board: Debian's packages cannot be had",
     r"no emulated arm64 device: it is made of Debian 12, and this is ",
     r"no emulated arm64 device: no namespaces of our own: ",
     r"no emulated arm64 device: Debian's packages cannot be had",

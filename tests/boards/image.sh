@@ -54,7 +54,7 @@ initramfs() {
     (cd "$root" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet) >"$new/$name.cpio"
     rm -rf "$root"
 }
-initramfs virt virtio_pci virtio_mmio virtio_blk virtio_net virtio-rng crc32c_generic ext4
+initramfs virt virtio_pci virtio_mmio virtio_blk virtio_net virtio-rng crc32c_generic ext4 cpufreq_powersave
 initramfs raspi3b bcm2835-thermal sdhci-iproc bcm2835 mmc_block phy-generic dwc2 cdc_ether rndis_host \
     crc32c_generic ext4 bcm2835-rng
 

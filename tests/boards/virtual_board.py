@@ -1,7 +1,7 @@
 """A virtual board: a whole arm64 machine with its own kernel under qemu, behind a real sshd. To boot takes no root.
 
-Its power meter, battery, clocks and temperature are true kernel files of real drivers, set from here. How fast it is says
-nothing: every instruction is emulated.
+Its power meter, battery, clocks and temperature are true kernel files of real drivers, set from here. How fast it is
+says nothing: every instruction is emulated.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ SBIN_PROGRAMS = ("mke2fs", "modprobe", "depmod")
 KBUILD = Path("/usr/lib/linux-kbuild-6.1")
 PYTHON = "/usr/bin/python3"
 PLAYER, PLAYED = "/run/registers.py", "/run/played"
+COOL_C, HOT_C = 45.0, 92.0
+# The highest clock of vboard.c.
+FULL_KHZ = 1_800_000
 CLOCKS = "/sys/devices/system/cpu/cpufreq"
 BATTERY = "/sys/module/test_power/parameters"
 THERMAL = "/sys/module/vboard/parameters"
@@ -150,14 +153,10 @@ class VirtualBoard:
         return f"ssh://{self.user}@127.0.0.1:{self.port}"
 
     def device(self, name: str = "board") -> Device:
-        return Device(
-            name=name, address=self.address, python=arm64.PYTHON, origin="emulated", connect_timeout_s=BOOT_S
-        )
+        return Device(name=name, address=self.address, python=arm64.PYTHON, origin="emulated", connect_timeout_s=BOOT_S)
 
     def link(self) -> SshLink:
-        return SshLink(
-            self.device(), config_path=self.ssh_config, own_known_hosts=self.folder / "own_known_hosts"
-        )
+        return SshLink(self.device(), config_path=self.ssh_config, own_known_hosts=self.folder / "own_known_hosts")
 
     def add_to(self, edgeprof: CommandLine, name: str = "board") -> None:
         """Make it known to a command line."""
@@ -176,9 +175,7 @@ class VirtualBoard:
             RuntimeError: it ended with another status than 0; the message is what it complained of.
         """
         command = [*self._root(), script]
-        done = subprocess.run(
-            command, input=text or "", capture_output=True, text=True, check=False, timeout=timeout_s
-        )
+        done = subprocess.run(command, input=text or "", capture_output=True, text=True, check=False, timeout=timeout_s)
         if done.returncode:
             raise RuntimeError(f"{script!r} on the board: {done.stderr.strip()}")
         return done.stdout
@@ -187,6 +184,27 @@ class VirtualBoard:
         return self.shell(f"cat {path}").strip()
 
     # --- what happens to it ---
+
+    def restore(self) -> None:
+        """On its battery, cool, at a fixed clock, and the meter plugged."""
+        self.set_battery(voltage_uv=3_850_000, current_ua=-410_000, status="discharging", charger=False)
+        self.set_temperature(COOL_C)
+        self.set_governor("performance")
+        if not self.has_meter():
+            self.plug_meter()
+        self.until(f"! grep -vqx {FULL_KHZ} {CLOCKS}/policy*/scaling_max_freq", "the clocks are free again")
+
+    def until(self, test: str, what: str, within_s: float = 30.0) -> None:
+        """Wait until a shell's test on the board is true.
+
+        Raises:
+            RuntimeError: it is not in time; the message says what was waited for.
+        """
+        tries = f"i=0; until {test}; do i=$((i+1)); [ $i -lt {within_s * 5:.0f} ] || exit 1; sleep 0.2; done"
+        try:
+            self.shell(tries)
+        except RuntimeError as error:
+            raise RuntimeError(f"not within {within_s:.0f} s: {what}") from error
 
     def set_battery(
         self,
@@ -202,6 +220,7 @@ class VirtualBoard:
             "battery_current": current_ua,
             "battery_status": status,
             "ac_online": None if charger is None else "on" if charger else "off",
+            "usb_online": None if charger is None else "off",
         }
         self.shell("\n".join(f"echo {value} >{BATTERY}/{name}" for name, value in asked.items() if value is not None))
 
@@ -217,7 +236,9 @@ class VirtualBoard:
         self.hush()
         program = (HERE / "registers.py").read_text()
         command = f"setsid {PYTHON} {PLAYER} {self.meter_bus()} {' '.join(options)} >{PLAYED} 2>&1 </dev/null &"
-        self.shell(f"cat >{PLAYER}; {command} echo $! >{PLAYER}.pid\nuntil [ -s {PLAYED} ]; do sleep 0.1; done", text=program)
+        self.shell(
+            f"cat >{PLAYER}; {command} echo $! >{PLAYER}.pid\nuntil [ -s {PLAYED} ]; do sleep 0.1; done", text=program
+        )
 
     def hush(self) -> None:
         """End the pattern; the registers stay as they are."""
@@ -231,6 +252,9 @@ class VirtualBoard:
     def unplug_meter(self) -> None:
         """As a HAT that is pulled off: the files of its hwmon chip are gone."""
         self.shell(f"echo 0x40 >/sys/bus/i2c/devices/i2c-{self.meter_bus()}/delete_device")
+
+    def has_meter(self) -> bool:
+        return "ina226" in self.shell("cat /sys/class/hwmon/hwmon*/name")
 
     def plug_meter(self) -> None:
         self.shell(f"echo ina226 0x40 >/sys/bus/i2c/devices/i2c-{self.meter_bus()}/new_device")

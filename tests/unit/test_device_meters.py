@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from device_agents.machine import Machine
+from device_agents.machine import Machine, OpenFile
 from device_agents.power import choose, discover, meters
 from device_agents.power.sampler import MOST_FAILURES, Sampler
 from device_agents.runtimes import RuntimeRefusal
 from device_agents.wire import DC_INPUT, ENERGY, MODULE, POWER, SOC_RAILS, UNSTATED, MeterInfo
 from tests.recorded_machine import RecordedMachine
 
+T = TypeVar("T")
 EVERY = [
     "board-with-ina226-documented",
     "jetson-agx-orin-documented",
@@ -267,7 +271,7 @@ class MovedMachine(Machine):
     def list(self, path: str) -> list[str]:
         return super().list(f"{self.root}{path}")
 
-    def open(self, path: str, writable: bool = False):  # type: ignore[no-untyped-def]
+    def open(self, path: str, writable: bool = False) -> OpenFile:
         return super().open(f"{self.root}{path}", writable)
 
 
@@ -280,12 +284,10 @@ def write_chip(root: Path, microwatts: int) -> Path:
 
 
 def copy_of(folder: Path, where: Path) -> Path:
-    import shutil
-
     return Path(shutil.copytree(folder, where / folder.name))
 
 
-def as_ordinary_user(call):  # type: ignore[no-untyped-def]
+def as_ordinary_user(call: Callable[[], T]) -> T:
     """As nobody, where the tests run as root; else as whoever runs them, for whom mode 0 is closed, too."""
     if os.getuid() != 0:
         return call()
