@@ -19,13 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents import wire
 from edgeprof.arguments import at_least, device_of, model_file, place_of, seconds, shapes_of
+from edgeprof.energy import ModelEnergy, OperatorEnergies
 from edgeprof.errors import EdgeprofError, MeasurementError, StoreError
 from edgeprof.files import write_whole
 from edgeprof.fleet import Device
+from edgeprof.metering import metered
+from edgeprof.operator_loops import with_loops
 from edgeprof.operators import OperatorRow, OperatorTotals, operator_rows, operator_totals
 from edgeprof.outputs import disagreements
 from edgeprof.profiling import OpenDevice, Settings
 from edgeprof.reports.document import from_document, to_document, write_documents
+from edgeprof.reports.joules import Joules, joules
 from edgeprof.reports.quantities import duration, plain
 from edgeprof.run import OutputCheck, Run
 from edgeprof.spooled import considerate
@@ -53,6 +57,11 @@ def profile(
     runtime: str | None = None,
     operators: bool = True,
     operator_runs: int = 30,
+    energy: bool = False,
+    meter: str | None = None,
+    energy_windows: int = 5,
+    energy_window_s: float = 10.0,
+    energy_budget_s: float = 900.0,
     threads: int = 1,
     affinity: Sequence[int] = (),
     batch: int | None = None,
@@ -84,6 +93,7 @@ def profile(
     `device` is a name in fleet.toml, an address such as "ssh://pi@host", a Device, or None for this machine.
     `store` says where the run is kept: True is the user's store ($EDGEPROF_STORE), None or False nowhere, else a path
     or a URL.
+    `energy` measures joules, too: of an inference, and with `operators` of each, for at most `energy_budget_s` seconds.
     `on_progress` is called with the stage of the job and how far it is.
     All others are the options of `edgeprof profile`, under the same names; those that end with `_s` are seconds.
 
@@ -118,25 +128,41 @@ def profile(
         seed=seed,
         deadline_s=seconds("deadline_s", deadline_s, 1.0),
         check_outputs=check_outputs,
+        energy=_energy_plan(meter, energy_windows, energy_window_s) if energy else None,
     )
     chosen = device_of(device)
     with ExitStack() as stack:
         # Opened first: better said before minutes of measuring than after.
         kept = stack.enter_context(Store(place_of(store))) if store not in (None, False) else None
         file, notes = stack.enter_context(model_file(model, inputs, settings))
-        run = stack.enter_context(OpenDevice(chosen, measure=considerate)).profile(file, settings, on_progress)
+        opened = stack.enter_context(OpenDevice(chosen, measure=metered(considerate)))
+        run = opened.profile(file, settings, on_progress)
         run = dataclasses.replace(run, notes=(*notes, *run.notes))
-        if kept is not None:
-            _keep(run, kept)
+        is_kept = kept is not None and _keep(run, kept)
+        if energy and operators and energy_budget_s > 0:
+            before = run
+            run = with_loops(opened, file, run, meter=meter or "", budget_s=energy_budget_s, on_progress=on_progress)
+            if kept is not None and is_kept:
+                kept.replace(before, run)
     return Profile(run)
 
 
-def _keep(run: Run, store: Store) -> None:
-    """A run that cannot be stored has been measured all the same: it is returned."""
+def _energy_plan(meter: str | None, windows: int, window_s: float) -> wire.EnergyPlan:
+    return wire.EnergyPlan(
+        meter=meter or "",
+        windows=at_least("energy_windows", windows, 5),
+        window_s=seconds("energy_window_s", window_s, 1.0),
+    )
+
+
+def _keep(run: Run, store: Store) -> bool:
+    """Whether it was stored; a run that cannot be has been measured all the same: it is returned."""
     try:
         store.add(run)
     except StoreError as error:
         warnings.warn(f"{error}; what to do: {error.advice}", stacklevel=3)
+        return False
+    return True
 
 
 # --- what came of it -----------------------------------------------------------------------------------------------
@@ -202,6 +228,25 @@ class Profile:
     @property
     def operators_missing(self) -> str | None:
         return self.run.profile.operators_missing
+
+    @property
+    def energy(self) -> ModelEnergy | None:
+        """Joules of an inference with intervals; None where there is no number."""
+        return self._joules.model
+
+    @property
+    def energy_missing(self) -> str | None:
+        """Why there is no energy."""
+        return self._joules.missing
+
+    @property
+    def operator_energies(self) -> OperatorEnergies | None:
+        """Joules of each kernel; None where they were not measured."""
+        return self._joules.operators
+
+    @cached_property
+    def _joules(self) -> Joules:
+        return joules(self.run)
 
     @cached_property
     def operator_totals(self) -> OperatorTotals | None:

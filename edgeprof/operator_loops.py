@@ -81,7 +81,8 @@ def with_loops(
             seed=run.profile.job.seed,
             on_loop=on_loop,
             on_progress=on_progress,
-            budget_s=budget_s,
+            # A simulated board's seconds cost nobody's time.
+            budget_s=None if run.profile.origin == wire.SIMULATED else budget_s,
             meter=measured_by,
         )
     except ModelError as error:
