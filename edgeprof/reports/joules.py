@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from edgeprof.run import Run
 
 __all__ = ["Joules", "energy_cell", "energy_lines", "joules"]
 
+MOST_REASONS = 4
 NOT_ASKED = "not asked for (--energy)"
 
 
@@ -130,6 +132,9 @@ def _closure(found: Joules) -> Iterator[Line]:
         return
     known = [one for one in found.operators.operators if one.isolated_j is not None]
     yield Line("Operators", f"{len(known)} of {len(found.operators.operators)} have an energy of their own")
+    reasons = Counter(one.missing for one in found.operators.operators if one.missing is not None)
+    for reason, n in reasons.most_common(MOST_REASONS):
+        yield Line("", f"{n} have none: {reason}", is_doubt=True)
     if found.operators.overhead_j is not None:
         yield Line("Overhead", f"{_in_words(found.operators.overhead_j)} for a call of the runtime")
     closure, residual = found.operators.closure, found.operators.residual_j

@@ -97,6 +97,28 @@ def test_the_page_about_campaigns_can_be_followed_to_its_end(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
+def test_the_page_about_energy_can_be_followed_to_its_end(tmp_path: Path) -> None:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    page = ROOT / "docs" / "how-to" / "energy.md"
+    home = {"EDGEPROF_HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    (block,) = PYTHON.findall(page.read_text())
+    said = []
+
+    for command in [*(shlex.split(line) for line in typed_lines(page)), [sys.executable, "-c", block]]:
+        environment = {**os.environ, **home, "PATH": path}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"$ {shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+        said.append(done.stdout)
+
+    profiled, grams, printed = (" ".join(text.split()) for text in said[-3:])
+    assert "per inference, rest included, at the boundary 'soc-rails'" in profiled
+    assert "have an energy of their own" in profiled
+    assert "simulated" in grams
+    assert printed.count("Interval(value=") > 10
+
+
+@pytest.mark.slow
 def test_the_page_about_carbon_can_be_followed_to_its_end(tmp_path: Path) -> None:
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     page = ROOT / "docs" / "how-to" / "carbon.md"
