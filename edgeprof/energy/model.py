@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -47,7 +48,8 @@ def model_energy(energy: EnergyPass) -> ModelEnergy:
         raise MeasurementError(what, REPEAT)
     shared_s = energy.trace.offset_error_s or 0.0
     gross = _interval(fast, [one.gross_j for one in fast], [one.power_error_w for one in fast], shared_s, levels=1)
-    net_errors_w = [math.hypot(one.power_error_w, one.idle_error_w) for one in fast]
+    rest_errors_w = [_shared_rest(fast) * one.idle_error_w for one in fast]
+    net_errors_w = [math.hypot(one.power_error_w, rest_w) for one, rest_w in zip(fast, rest_errors_w, strict=True)]
     net = _interval(fast, [one.net_j for one in fast], net_errors_w, shared_s, levels=2)
     if net.high <= 0:
         raise MeasurementError("the meter shows less power under load than at rest", "is it the meter of this device?")
@@ -58,7 +60,7 @@ def model_energy(energy: EnergyPass) -> ModelEnergy:
         gross_j=gross,
         net_j=net,
         power_w=median_interval([one.power_w for one in fast], [one.power_error_w for one in fast], step_w),
-        idle_w=median_interval([one.idle_w for one in fast], [one.idle_error_w for one in fast], step_w),
+        idle_w=median_interval([one.idle_w for one in fast], rest_errors_w, step_w),
         latency_s=median_interval(latencies, [0.0] * len(latencies)),
         windows=tuple(fast),
         discarded=tuple(discarded),
@@ -154,14 +156,18 @@ def _window(windows: Sequence[EnergyWindow], k: int, trace: Shown) -> WindowEner
         power_w=stretch.power_w,
         idle_w=(1 - share) * before.stretch.power_w + share * after.stretch.power_w,
         power_error_w=stretch.error_w,
-        # Its neighbours share these windows of rest: what they get wrong does not average out as if it were their own.
-        idle_error_w=SHARED_REST * math.hypot((1 - share) * before.stretch.error_w, share * after.stretch.error_w),
+        idle_error_w=math.hypot((1 - share) * before.stretch.error_w, share * after.stretch.error_w),
         step_error_w=max(one.rounding_w for one in (stretch, before.stretch, after.stretch)),
     )
 
 
-# Variance of the mean of five windows from six rests that each two of them share, over that from ten of their own.
-SHARED_REST = math.sqrt(1.8)
+def _shared_rest(windows: Sequence[WindowEnergy]) -> float:
+    """By how much errors of rest count more than windows' own: two neighbours have the rest between them in common.
+
+    Standard error of the mean over the windows, over what it would be if each had two rests of its own.
+    """
+    uses = Counter(k for one in windows for k in (one.window - 1, one.window + 1))
+    return math.sqrt(sum(n**2 for n in uses.values()) / sum(uses.values()))
 
 
 def _rest(windows: Sequence[EnergyWindow], trace: Shown) -> _Rest:
