@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from device_agents.wire import EnergyPass, OperatorPass
 from edgeprof.energy.boundaries import not_one_meter
@@ -47,7 +48,7 @@ def attribute(run: Run) -> OperatorEnergies:
     for other in (loops.empty, *(loop.energy for loop in loops.operators)):
         _require_same_meter(energy, other)
     whole, empty = model_energy(energy), _empty(loops.empty, loops.empty_missing)
-    times_s = _times_in_model(recorded, whole.latency_s.value - empty.latency_s.value)
+    inside = _times_in_model(recorded, whole, empty)
     found: dict[int, OperatorEnergy] = {}
     measured: list[_Isolated] = []
     for loop in loops.operators:
@@ -57,9 +58,9 @@ def attribute(run: Run) -> OperatorEnergies:
             found |= {kernel: _missing(kernel, str(error)) for kernel in loop.kernels}
             continue
         measured.append(one)
-        found |= {kernel: _of_kernel(kernel, one, empty, recorded, times_s) for kernel in loop.kernels}
+        found |= {kernel: _of_kernel(kernel, one, empty, inside) for kernel in loop.kernels}
     ordered = [found.get(k) or _missing(k, NOT_LOOPED) for k in range(len(recorded.kernels))]
-    return _closed(ordered, whole, empty, _summed(measured, empty, times_s), sum(times_s))
+    return _closed(ordered, whole, empty, _summed(measured, empty, inside), sum(inside.times_s))
 
 
 def _empty(energy: EnergyPass | None, missing: str | None) -> ModelEnergy:
@@ -81,12 +82,39 @@ def _require_same_meter(whole: EnergyPass, other: EnergyPass | None) -> None:
         )
 
 
-def _times_in_model(recorded: OperatorPass, room_s: float) -> list[float]:
-    """Median times of the kernels, scaled down where the profiler made them longer than a run without it has room."""
+@dataclass(frozen=True)
+class _InModel:
+    """The seconds of every kernel in the model, and their relative standard errors: of its share, and of all together.
+
+    What makes a whole run slower or faster is the same for all its kernels.
+    """
+
+    times_s: list[float]
+    share_errors: list[float]
+    total_error: float
+
+
+def _times_in_model(recorded: OperatorPass, whole: ModelEnergy, empty: ModelEnergy) -> _InModel:
+    """Median times, scaled down where the profiler made them longer than a run without it has room for."""
     times_s = [float(np.median(kernel.times_s)) if kernel.times_s else 0.0 for kernel in recorded.kernels]
-    total_s = sum(times_s)
-    scale = min(1.0, room_s / total_s) if total_s > 0 and room_s > 0 else 1.0
-    return [scale * time_s for time_s in times_s]
+    room_s, total_s = whole.latency_s.value - empty.latency_s.value, sum(times_s)
+    is_longer = 0 < room_s < total_s
+    runs = [np.asarray(kernel.times_s, dtype=float) for kernel in recorded.kernels]
+    if not runs or not runs[0].size or any(one.size != runs[0].size for one in runs):
+        # Kernels were timed in different runs: nothing is common to them.
+        return _InModel(times_s, [_median_error(one) for one in runs], 0.0)
+    total = np.sum(runs, axis=0)
+    error = error_of(whole.latency_s) / whole.latency_s.value if is_longer else _median_error(total)
+    scale = room_s / total_s if is_longer else 1.0
+    return _InModel([scale * time_s for time_s in times_s], [_median_error(one / total) for one in runs], error)
+
+
+def _median_error(values: NDArray[np.float64]) -> float:
+    """Relative standard error of their median, by the middle half of them: a few late ones say nothing."""
+    if not values.size:
+        return 0.0
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return float((high - low) / QUARTILES * math.sqrt(math.pi / 2 / values.size) / middle) if middle > 0 else 0.0
 
 
 def _missing(kernel: int, missing: str) -> OperatorEnergy:
@@ -129,22 +157,14 @@ def _isolated(loop: OperatorLoop, empty: ModelEnergy) -> _Isolated:
     return _Isolated(loop.kernels, energy_j, time_s, own_error_j, error_s)
 
 
-def _of_kernel(
-    kernel: int, one: _Isolated, empty: ModelEnergy, recorded: OperatorPass, times_s: list[float]
-) -> OperatorEnergy:
+def _of_kernel(kernel: int, one: _Isolated, empty: ModelEnergy, inside: _InModel) -> OperatorEnergy:
     """Scaled to the time that this kernel takes in the model."""
-    if times_s[kernel] <= 0:
+    if inside.times_s[kernel] <= 0:
         return _missing(kernel, "the runtime gave it no time in the model")
-    value_j = one.energy_j * times_s[kernel] / one.time_s
+    value_j = one.energy_j * inside.times_s[kernel] / one.time_s
     energy = math.hypot(one.own_error_j, error_of(empty.net_j)) / one.energy_j
-    error = math.hypot(energy, one.error_s / one.time_s, _median_error(recorded.kernels[kernel].times_s))
+    error = math.hypot(energy, one.error_s / one.time_s, inside.share_errors[kernel], inside.total_error)
     return OperatorEnergy(kernel=kernel, isolated_j=around(value_j, error * value_j), in_model_j=None)
-
-
-def _median_error(times_s: Sequence[float]) -> float:
-    """Relative standard error of the median of times, from the middle half of them: a few late ones say nothing."""
-    low, middle, high = np.quantile(times_s, [0.25, 0.5, 0.75])
-    return float((high - low) / QUARTILES * math.sqrt(math.pi / 2 / len(times_s)) / middle)
 
 
 # --- all loops ----------------------------------------------------------------------------------------------------
@@ -159,18 +179,19 @@ class _Sum:
     time_s: float
 
 
-def _summed(measured: Sequence[_Isolated], empty: ModelEnergy, times_s: list[float]) -> _Sum:
+def _summed(measured: Sequence[_Isolated], empty: ModelEnergy, inside: _InModel) -> _Sum:
     """A loop's error is in all kernels that it stands for, and the empty model's in every operator."""
-    runs = [sum(times_s[kernel] for kernel in one.kernels) / one.time_s for one in measured]
+    runs = [sum(inside.times_s[kernel] for kernel in one.kernels) / one.time_s for one in measured]
     own = [
         n * math.hypot(one.own_error_j, one.energy_j * one.error_s / one.time_s)
         for n, one in zip(runs, measured, strict=True)
     ]
     # Counted against the overhead, which is added to the sum with the opposite sign.
     shared_j = (sum(runs) - 1) * error_of(empty.net_j)
+    energy_j = sum(n * one.energy_j for n, one in zip(runs, measured, strict=True))
     return _Sum(
-        energy_j=sum(n * one.energy_j for n, one in zip(runs, measured, strict=True)),
-        error_j=math.hypot(*own, shared_j),
+        energy_j=energy_j,
+        error_j=math.hypot(*own, shared_j, energy_j * inside.total_error),
         time_s=sum(n * one.time_s for n, one in zip(runs, measured, strict=True)),
     )
 

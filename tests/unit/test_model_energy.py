@@ -26,9 +26,14 @@ def seen(**after: object) -> Callable[[EnergyWindow], EnergyWindow]:
     return lambda window: replace(window, after=replace(window.after, **after))  # type: ignore[arg-type]
 
 
-def held(n_windows: int, trial: Callable[[int], EnergyPass], truth_j: float) -> float:
+def quiet(window: EnergyWindow) -> EnergyWindow:
+    """A first look at which nothing was wrong."""
+    return replace(window, before=replace(window.before, throttled=0, pressure_s={"cpu": 0.0}))
+
+
+def held(n_trials: int, trial: Callable[[int], EnergyPass], truth_j: float) -> float:
     """The share of trials whose interval holds the truth."""
-    found = [model_energy(trial(seed)).net_j for seed in range(n_windows)]
+    found = [model_energy(trial(seed)).net_j for seed in range(n_trials)]
     return float(np.mean([one.low <= truth_j <= one.high for one in found]))
 
 
@@ -121,9 +126,8 @@ def test_a_bad_window_is_discarded_and_counted_and_too_many_leave_no_number(
     change: Callable[[EnergyWindow], EnergyWindow], said: str, n_bad: int
 ) -> None:
     energy = simulated(Truth(), 4)
-    first = lambda w: replace(w, before=replace(w.before, throttled=0, pressure_s={"cpu": 0.0}))  # noqa: E731
     bad = {1, 3, 5} if n_bad == 3 else {3}
-    energy = changed(energy, bad, lambda window: change(first(window)))
+    energy = changed(energy, bad, lambda window: change(quiet(window)))
 
     if n_bad == 3:
         with pytest.raises(MeasurementError, match=f"2 windows count.*{said}"):
