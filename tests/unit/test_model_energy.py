@@ -10,7 +10,7 @@ import pytest
 
 from device_agents.wire import BATTERY, BUSY, IDLE, Clocks, EnergyPass, EnergyWindow, MeterInfo
 from edgeprof.energy import comparable, model_energy
-from edgeprof.energy.intervals import median_interval
+from edgeprof.energy.intervals import error_of, median_interval
 from edgeprof.errors import MeasurementError
 from tests.unit.energy_cases import METER, Truth, looked, simulated, times, values, with_values
 
@@ -92,6 +92,14 @@ def test_gross_is_net_and_the_rest_for_as_long() -> None:
 def test_one_odd_window_makes_the_interval_wide_and_leaves_the_median() -> None:
     assert median_interval([1.0, 1.0, 1.01, 0.99, 5.0], [0.01] * 5).value == 1.0
     assert median_interval([1.0, 1.0, 1.01, 0.99, 5.0], [0.01] * 5).high > 3
+
+
+@pytest.mark.parametrize("n", [3, 5, 7, 9])
+def test_the_median_of_an_odd_number_has_the_variance_that_is_used(n: int) -> None:
+    medians = np.median(np.random.default_rng(n).normal(size=(200_000, n)), axis=1)
+    interval = median_interval([0.0] * n, [1.0] * n)
+
+    assert error_of(interval) == pytest.approx(medians.std(), rel=0.01)
 
 
 def test_the_observer_effect_compares_fast_and_slow_windows() -> None:
