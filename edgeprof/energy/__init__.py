@@ -1,6 +1,7 @@
 """Joules from power traces: of a whole inference, and of its operators, with intervals and the reasons for doubt."""
 
 from edgeprof.energy.attribution import attribute
+from edgeprof.energy.boundaries import comparable
 from edgeprof.energy.model import model_energy
 from edgeprof.energy.results import (
     Discarded,
@@ -21,5 +22,6 @@ __all__ = [
     "OperatorEnergy",
     "WindowEnergy",
     "attribute",
+    "comparable",
     "model_energy",
 ]

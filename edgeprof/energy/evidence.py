@@ -9,13 +9,13 @@ import numpy as np
 from device_agents.wire import Conditions, EnergyWindow
 from edgeprof.throttling import held_down
 
-__all__ = ["against", "is_held_down"]
+__all__ = ["against", "against_rest", "is_held_down"]
 
 # Share of a window in which some task waited for a CPU: others worked beside the model (kernel: accounting/psi).
 PRESSURE_SHARE = 0.05
 # The mean clock of a window against the median one of its kind.
 CLOCK_SHARE = 0.05
-CHARGER_WORDS = ("battery Charging", "battery Full", " online")
+CHARGER_WORDS = ("battery Charging", "battery Full", "battery Not charging", " online")
 
 
 def is_held_down(window: EnergyWindow) -> bool:
@@ -30,13 +30,18 @@ def against(window: EnergyWindow, others: Sequence[EnergyWindow], *, on_charge: 
     """
     yield from held_down((window.before, window.after), "the window")
     yield from _other_clock(window, others)
+    yield from against_rest(window, on_charge=on_charge)
+
+
+def against_rest(window: EnergyWindow, *, on_charge: bool) -> Iterator[str]:
+    """Those of the reasons that hold at rest too, where clocks may do as they like."""
     waited = _pressure(window)
     if waited is not None and waited > PRESSURE_SHARE:
         yield f"tasks waited for a CPU in {waited:.0%} of it (limit {PRESSURE_SHARE:.0%})"
     sources = window.before.power_source, window.after.power_source
     if on_charge and any(word in (source or "") for source in sources for word in CHARGER_WORDS):
         yield f"the device was on a charger: {sources[1] or sources[0]}"
-    elif sources[0] != sources[1] and _kind(sources[0]) != _kind(sources[1]):
+    elif _kind(sources[0]) != _kind(sources[1]):
         yield f"what feeds the device changed from {sources[0]} to {sources[1]}"
 
 

@@ -47,7 +47,9 @@ def around(value: float, error: float) -> Interval:
 
 
 def _median_variance(n: int) -> float:
-    """Variance of the median of n normal values of variance 1: exact to 1 % for odd n (Kenney & Keeping, 1962)."""
+    """Variance of the median of n normal values of variance 1, asymptotically pi / 2n; 0.95 brings it to within 1 % of
+    the exact one for odd n from 3 on. For even n it is up to a fifth too large.
+    """
     return 1.0 if n == 1 else 0.5 if n == 2 else math.pi / (2 * n + 0.95)
 
 

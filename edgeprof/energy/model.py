@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +11,10 @@ import numpy as np
 
 from device_agents.wire import BUSY, IDLE, EnergyPass, EnergyWindow, MeterInfo
 from edgeprof.energy.calibration import calibrated
-from edgeprof.energy.evidence import against, is_held_down
+from edgeprof.energy.evidence import against, against_rest, is_held_down
 from edgeprof.energy.intervals import CONFIDENCE, median_interval
 from edgeprof.energy.results import Discarded, Interval, ModelEnergy, ObserverEffect, WindowEnergy
+from edgeprof.energy.stale import require_moving, stale
 from edgeprof.energy.traces import Shown, Stretch, mean_power, shown
 from edgeprof.errors import MeasurementError
 from edgeprof.statistics import student_t
@@ -35,25 +37,30 @@ def model_energy(energy: EnergyPass) -> ModelEnergy:
     if energy.trace is None:
         raise MeasurementError("the meter's trace has not been attached", "edgeprof runs attach RUN TRACE.csv")
     meter = energy.trace.meter
-    trace, calibration = _calibrated(energy, shown(energy.trace), meter)
-    fast, slow, discarded = _measured(energy, trace, meter)
+    raw = shown(energy.trace)
+    require_moving(raw, meter.name)
+    reasons = _reasons(energy.windows, raw, meter)
+    trace, calibration = _calibrated(energy.windows, reasons, raw, meter)
+    fast, slow, discarded = _measured(energy.windows, reasons, trace)
     if len(fast) < LEAST_WINDOWS:
-        reasons = "; ".join(dict.fromkeys(one.reason for one in discarded)) or "there were no more"
-        what = f"{len(fast)} windows count, at least {LEAST_WINDOWS} must: {reasons}"
+        why = "; ".join(dict.fromkeys(one.reason for one in discarded)) or "there were no more"
+        what = f"{len(fast)} windows count, at least {LEAST_WINDOWS} must: {why}"
         raise MeasurementError(what, REPEAT)
     shared_s = energy.trace.offset_error_s or 0.0
-    gross = _interval(fast, [one.gross_j for one in fast], [one.power_error_w for one in fast], shared_s)
-    net_errors_w = [math.hypot(one.power_error_w, one.idle_error_w) for one in fast]
-    net = _interval(fast, [one.net_j for one in fast], net_errors_w, shared_s)
+    gross = _interval(fast, [one.gross_j for one in fast], [one.power_error_w for one in fast], shared_s, levels=1)
+    rest_errors_w = [_shared_rest(fast) * one.idle_error_w for one in fast]
+    net_errors_w = [math.hypot(one.power_error_w, rest_w) for one, rest_w in zip(fast, rest_errors_w, strict=True)]
+    net = _interval(fast, [one.net_j for one in fast], net_errors_w, shared_s, levels=2)
     if net.high <= 0:
         raise MeasurementError("the meter shows less power under load than at rest", "is it the meter of this device?")
     latencies = [one.duration_s / one.n_runs for one in fast]
+    step_w = float(np.median([one.step_error_w for one in fast]))
     return ModelEnergy(
         meter=meter,
         gross_j=gross,
         net_j=net,
-        power_w=median_interval([one.power_w for one in fast], [one.power_error_w for one in fast]),
-        idle_w=median_interval([one.idle_w for one in fast], [one.idle_error_w for one in fast]),
+        power_w=median_interval([one.power_w for one in fast], [one.power_error_w for one in fast], step_w),
+        idle_w=median_interval([one.idle_w for one in fast], rest_errors_w, step_w),
         latency_s=median_interval(latencies, [0.0] * len(latencies)),
         windows=tuple(fast),
         discarded=tuple(discarded),
@@ -64,12 +71,18 @@ def model_energy(energy: EnergyPass) -> ModelEnergy:
 
 
 def _interval(
-    windows: Sequence[WindowEnergy], joules: Sequence[float], errors_w: Sequence[float], offset_error_s: float
+    windows: Sequence[WindowEnergy],
+    joules: Sequence[float],
+    errors_w: Sequence[float],
+    offset_error_s: float,
+    levels: int,
 ) -> Interval:
+    """`levels` of power were rounded to the meter's step: that of the load, and for net that of rest."""
     errors = [error_w * one.duration_s / one.n_runs for one, error_w in zip(windows, errors_w, strict=True)]
     # A window shifted by the error of the clocks takes in so much rest instead of load.
     shifted = [abs(one.power_w - one.idle_w) * offset_error_s / one.n_runs for one in windows]
-    return median_interval(joules, errors, float(np.median(shifted)))
+    stepped = [math.sqrt(levels) * one.step_error_w * one.duration_s / one.n_runs for one in windows]
+    return median_interval(joules, errors, math.hypot(float(np.median(shifted)), float(np.median(stepped))))
 
 
 # --- windows ------------------------------------------------------------------------------------------------------
@@ -83,28 +96,47 @@ class _Rest:
     stretch: Stretch
 
 
+def _reasons(windows: Sequence[EnergyWindow], trace: Shown, meter: MeterInfo) -> dict[int, str]:
+    """Why windows do not count, by index: their own reasons, and for those under load also those of the rest beside."""
+    busy = [window for window in windows if window.kind == BUSY and not is_held_down(window)]
+    frozen = stale(trace, windows)
+    own: dict[int, list[str]] = {}
+    for k, window in enumerate(windows):
+        if window.kind in (BUSY, IDLE):
+            is_busy = window.kind == BUSY
+            seen = (
+                against(window, busy, on_charge=meter.on_charge)
+                if is_busy
+                else against_rest(window, on_charge=meter.on_charge)
+            )
+            own[k] = [*seen, *([frozen[k]] if k in frozen else [])]
+    found = {}
+    for k, reasons in own.items():
+        beside = [reason for n in (k - 1, k + 1) for reason in own.get(n, ())] if windows[k].kind == BUSY else []
+        words = [*reasons, *(f"in the rest beside it {reason}" for reason in beside if reason not in reasons)]
+        if words:
+            found[k] = "; ".join(dict.fromkeys(words))
+    return found
+
+
 def _measured(
-    energy: EnergyPass, trace: Shown, meter: MeterInfo
+    windows: Sequence[EnergyWindow], reasons: dict[int, str], trace: Shown
 ) -> tuple[list[WindowEnergy], list[WindowEnergy], list[Discarded]]:
     """Windows that count at the usual rate, those at the lower one, and those that do not count."""
-    rates = [window.rate_hz for window in energy.windows if window.rate_hz is not None]
-    usual_hz = max(rates, default=None)
+    usual_hz = max((window.rate_hz for window in windows if window.rate_hz is not None), default=None)
     fast: list[WindowEnergy] = []
     slow: list[WindowEnergy] = []
     discarded: list[Discarded] = []
-    busy = [window for window in energy.windows if window.kind == BUSY and not is_held_down(window)]
-    for k, window in enumerate(energy.windows):
+    for k, window in enumerate(windows):
         if window.kind != BUSY:
             continue
-        reasons = "; ".join(against(window, busy, on_charge=meter.on_charge))
-        try:
-            one = None if reasons else _window(energy.windows, k, trace)
-        except MeasurementError as error:
-            one, reasons = None, str(error)
-        if one is None:
-            discarded.append(Discarded(window=k, reason=reasons))
+        if k in reasons:
+            discarded.append(Discarded(window=k, reason=reasons[k]))
             continue
-        (fast if window.rate_hz == usual_hz else slow).append(one)
+        try:
+            (fast if window.rate_hz == usual_hz else slow).append(_window(windows, k, trace))
+        except MeasurementError as error:
+            discarded.append(Discarded(window=k, reason=str(error)))
     return fast, slow, discarded
 
 
@@ -124,13 +156,18 @@ def _window(windows: Sequence[EnergyWindow], k: int, trace: Shown) -> WindowEner
         power_w=stretch.power_w,
         idle_w=(1 - share) * before.stretch.power_w + share * after.stretch.power_w,
         power_error_w=stretch.error_w,
-        # Its neighbours share these windows of rest: what they get wrong does not average out as if it were their own.
-        idle_error_w=SHARED_REST * math.hypot((1 - share) * before.stretch.error_w, share * after.stretch.error_w),
+        idle_error_w=math.hypot((1 - share) * before.stretch.error_w, share * after.stretch.error_w),
+        step_error_w=max(one.rounding_w for one in (stretch, before.stretch, after.stretch)),
     )
 
 
-# Variance of the mean of five windows from six rests that each two of them share, over that from ten of their own.
-SHARED_REST = math.sqrt(1.8)
+def _shared_rest(windows: Sequence[WindowEnergy]) -> float:
+    """By how much errors of rest count more than windows' own: two neighbours have the rest between them in common.
+
+    Standard error of the mean over the windows, over what it would be if each had two rests of its own.
+    """
+    uses = Counter(k for one in windows for k in (one.window - 1, one.window + 1))
+    return math.sqrt(sum(n**2 for n in uses.values()) / sum(uses.values()))
 
 
 def _rest(windows: Sequence[EnergyWindow], trace: Shown) -> _Rest:
@@ -144,12 +181,14 @@ def _rest(windows: Sequence[EnergyWindow], trace: Shown) -> _Rest:
     return _Rest((window.start_s + window.end_s) / 2, stretch)
 
 
-def _calibrated(energy: EnergyPass, trace: Shown, meter: MeterInfo) -> tuple[Shown, str | None]:
-    """With sign and unit that the load shows; means of all windows, whatever else is wrong with them."""
+def _calibrated(
+    windows: Sequence[EnergyWindow], reasons: dict[int, str], trace: Shown, meter: MeterInfo
+) -> tuple[Shown, str | None]:
+    """With sign and unit that the load shows in the windows that count; on a charger it may show the opposite."""
     means: dict[str, list[float]] = {BUSY: [], IDLE: []}
-    for window in energy.windows:
+    for k, window in enumerate(windows):
         inside = (trace.at_s > window.start_s + trace.period_s) & (trace.at_s <= window.end_s)
-        if window.kind in means and np.any(inside):
+        if window.kind in means and k not in reasons and np.any(inside):
             means[window.kind].append(float(trace.values[inside].mean()))
     if not (means[BUSY] and means[IDLE]):
         return trace, None

@@ -40,8 +40,8 @@ class WindowEnergy:
     """One busy window: all that the meter saw of it, and what is left without the rest around it.
 
     `idle_w` is the power at rest, interpolated from the idle windows before and after to the middle of this one.
-    `n_updates` counts new values of the sensor, not reads. The errors are standard uncertainties from its noise and
-    step.
+    `n_updates` counts new values of the sensor, not reads. The errors are standard uncertainties: from its noise, and
+    `step_error_w` from its step, by which every window may be wrong in the same direction.
     """
 
     window: int
@@ -52,6 +52,7 @@ class WindowEnergy:
     idle_w: float
     power_error_w: float = 0.0
     idle_error_w: float = 0.0
+    step_error_w: float = 0.0
 
     @property
     def gross_j(self) -> float:

@@ -19,10 +19,16 @@ from edgeprof.errors import MeasurementError
 __all__ = ["Shown", "Stretch", "integral_j", "mean_power", "shown"]
 
 Array = NDArray[np.float64]
-# A hole in the reads of a window that is longer than so many of the usual spaces between them is not covered.
-HOLE_READS = 5
-# A counter that falls by less than this share of its range has not wrapped: it was reset.
-WRAP_SHARE = 0.5
+# From its first step to its last a counter must tell of this share of a window.
+COUNTED_SHARE = 0.5
+# A hole in the reads of a window is not covered if it is longer than so many of the usual spaces between them, than so
+# many of the meter's periods, and than this share of the window. A busy board reads late: up to 0.2 s have been seen.
+HOLE_READS, HOLE_PERIODS, HOLE_SHARE = 5, 3, 0.02
+# A counter that falls by less than this share of its range has not wrapped: it was reset. Nor has one that would have
+# counted so many times faster across its fall than ever else.
+WRAP_SHARE, WRAP_RATE = 0.5, 10
+# What the changes of a trace say about its period: so many of them, and this much rarer than the meter says.
+MANY_CHANGES, RARER = 50, 1.5
 ATTACH = "sample the meter through the whole pass"
 
 
@@ -48,12 +54,17 @@ class Shown:
 
 @dataclass(frozen=True)
 class Stretch:
-    """The mean power of a stretch, its standard uncertainty from the meter's noise and step, and new values in it."""
+    """The mean power of a stretch and how many new values the meter had in it; `n_effective` of them are independent.
+
+    `error_w` is the standard uncertainty from noise, which more values make smaller, `rounding_w` that from the step,
+    which they do not where the noise is too small to reach the next step.
+    """
 
     power_w: float
     error_w: float
     n_updates: int
     n_effective: float
+    rounding_w: float = 0.0
 
 
 def shown(trace: PowerTrace) -> Shown:
@@ -68,6 +79,8 @@ def shown(trace: PowerTrace) -> Shown:
         what = f"it has {at_s.size} reads" if at_s.size < 2 else "its channels and its reads do not fit together"
         said = f" ({trace.failure})" if trace.failure else ""
         raise MeasurementError(f"the trace of {trace.meter.name} cannot be used: {what}{said}", ATTACH)
+    if not (np.all(np.isfinite(at_s)) and np.all(np.isfinite(columns))):
+        raise MeasurementError(f"the trace of {trace.meter.name} has values that are no numbers", ATTACH)
     if np.any(np.diff(at_s) <= 0):
         raise MeasurementError(f"the trace of {trace.meter.name} goes back in time", "give it in the order of time")
     is_counter = trace.meter.kind == ENERGY
@@ -92,13 +105,14 @@ def shown(trace: PowerTrace) -> Shown:
 
 
 def _unwrapped(counters: Array, at_s: Array, wraps_at_j: float | None) -> tuple[Array, tuple[float, ...]]:
-    """Counters from 0 without falls: a fall is a wrap where it is nearly the whole range, else a reset."""
+    """Counters from 0 without falls, and when they were reset."""
     found, resets = np.empty_like(counters), []
+    took_s = np.diff(at_s)
     for k, counter in enumerate(counters):
         steps = np.diff(counter)
+        fastest_w = float((steps[steps > 0] / took_s[steps > 0]).max(initial=0.0))
         for at in np.flatnonzero(steps < 0):
-            is_wrap = wraps_at_j is not None and -steps[at] > WRAP_SHARE * wraps_at_j
-            if is_wrap and wraps_at_j is not None:
+            if wraps_at_j is not None and _has_wrapped(steps[at], took_s[at], wraps_at_j, fastest_w):
                 steps[at] += wraps_at_j
             else:
                 steps[at] = 0.0
@@ -107,12 +121,27 @@ def _unwrapped(counters: Array, at_s: Array, wraps_at_j: float | None) -> tuple[
     return found, tuple(sorted(set(resets)))
 
 
+def _has_wrapped(fall_j: float, took_s: float, wraps_at_j: float, fastest_w: float) -> bool:
+    """Whether a fall leaves a step that the counter could have made; otherwise it began anew."""
+    power_w = (fall_j + wraps_at_j) / took_s
+    return -fall_j > WRAP_SHARE * wraps_at_j and power_w >= 0 and (fastest_w == 0 or power_w <= WRAP_RATE * fastest_w)
+
+
 def _period_s(at_s: Array, columns: Array, spacing_s: float, stated_s: float | None) -> float:
-    """As the meter says; else the median time between changes, which cannot be less than that between reads."""
-    if stated_s is not None:
-        return max(stated_s, spacing_s)
-    changes = at_s[1:][np.any(np.diff(columns, axis=1) != 0, axis=0)]
-    return max(spacing_s, float(np.median(np.diff(changes)))) if changes.size > 2 else spacing_s
+    """As the meter says, unless its values change clearly more rarely; never less than the time between reads.
+
+    New values may be equal to the old: a coarse meter changes rarely, but not regularly, and is no slow one.
+    """
+    gaps_s = np.diff(at_s[1:][np.any(np.diff(columns, axis=1) != 0, axis=0)])
+    if stated_s is None:
+        # Gaps of two or more periods are repeats.
+        single_s = gaps_s[gaps_s <= RARER * np.quantile(gaps_s, 0.1)] if gaps_s.size > 2 else gaps_s[:0]
+        return max(spacing_s, float(single_s.mean())) if single_s.size else spacing_s
+    if gaps_s.size >= MANY_CHANGES:
+        few_s, usual_s, many_s = np.quantile(gaps_s, [0.1, 0.5, 0.9])
+        if usual_s > RARER * max(stated_s, spacing_s) and many_s - few_s <= 2 * spacing_s:
+            return float(usual_s)
+    return max(stated_s, spacing_s)
 
 
 def integral_j(trace: Shown, start_s: float, end_s: float) -> float:
@@ -154,25 +183,26 @@ def mean_power(trace: Shown, start_s: float, end_s: float) -> Stretch:
     changes = np.flatnonzero(np.diff(values) != 0) + 1
     if trace.is_counter:
         return _of_counter(trace, at_s, values, changes, spacing_s)
-    if changes.size >= 2:
-        # Whole values only: from the first change to the last, each weighed by how long it was shown.
-        at_s, values = at_s[changes[0] : changes[-1] + 1], values[changes[0] : changes[-1] + 1]
-    weights = np.diff(at_s)
-    held = values[:-1]
-    return _noisy_mean(trace, float(np.average(held, weights=weights)), at_s, values, n_updates=changes.size + 1)
+    # Whole values only, each weighed by how long it was shown. Where none changed near an edge it was a repeat that is
+    # as good as any: to leave it out would favour those that differ.
+    edge_s = trace.period_s + spacing_s
+    first, last = (changes[0], changes[-1]) if changes.size else (0, at_s.size - 1)
+    first = first if at_s[first] - at_s[0] <= edge_s else 0
+    last = last if at_s[-1] - at_s[last] <= edge_s and last > first else at_s.size - 1
+    return _noisy_mean(trace, at_s[first : last + 1], values[first : last + 1], max(trace.period_s, spacing_s))
 
 
-def _noisy_mean(trace: Shown, mean_w: float, at_s: Array, values: Array, n_updates: int) -> Stretch:
+def _noisy_mean(trace: Shown, at_s: Array, values: Array, period_s: float) -> Stretch:
     """With the uncertainty of the mean of the values that came, corrected for what neighbours have in common."""
-    n_values = max(1, round((at_s[-1] - at_s[0]) / trace.period_s))
+    mean_w = float(np.average(values[:-1], weights=np.diff(at_s)))
+    n_values = max(1, round((at_s[-1] - at_s[0]) / period_s))
     moments = at_s[0] + (np.arange(n_values) + 0.5) * (at_s[-1] - at_s[0]) / n_values
     each = values[np.searchsorted(at_s, moments, side="right") - 1]
     spread = float(each.std(ddof=1)) if n_values > 1 else 0.0
-    n_effective = n_values * _independence(each)
+    n_effective = max(1.0, n_values * _independence(each))
     # Rounding is drowned in noise larger than a step; without noise every value is wrong by the same.
-    rounding = trace.resolution / math.sqrt(12) if spread < trace.resolution / 2 else 0.0
-    error_w = math.hypot(spread / math.sqrt(max(1.0, n_effective)), rounding)
-    return Stretch(mean_w, error_w, min(n_updates, n_values) if n_updates > 1 else n_updates, n_effective)
+    rounding_w = trace.resolution / math.sqrt(12) if spread < trace.resolution / 2 else 0.0
+    return Stretch(mean_w, spread / math.sqrt(n_effective), n_values, n_effective, rounding_w)
 
 
 def _independence(values: Array) -> float:
@@ -196,6 +226,8 @@ def _of_counter(trace: Shown, at_s: Array, values: Array, changes: NDArray[np.in
         )
     first, last = changes[0], changes[-1]
     took_s = float(at_s[last] - at_s[first])
+    if took_s < COUNTED_SHARE * (at_s[-1] - at_s[0]):
+        raise MeasurementError("the meter's counter stood still for most of the window", "is the meter still there?")
     power_w = float(values[last] - values[first]) / took_s
     step_j = trace.resolution
     error_w = math.hypot(power_w * spacing_s / took_s, step_j / took_s) / math.sqrt(6)
@@ -214,7 +246,7 @@ def _require_covered(trace: Shown, start_s: float, end_s: float) -> float:
     edges = np.clip(np.concatenate([[start_s], reads, [end_s]]), start_s, end_s)
     hole_s = float(np.diff(edges).max())
     said = f": {trace.failure}" if trace.failure else ""
-    if hole_s > HOLE_READS * spacing_s:
+    if hole_s > max(HOLE_READS * spacing_s, HOLE_PERIODS * trace.period_s, HOLE_SHARE * (end_s - start_s)):
         raise MeasurementError(f"the meter's trace has a hole of {hole_s:.3g} s in the window{said}", ATTACH)
     if any(start_s <= at_s <= end_s for at_s in trace.resets_s):
         raise MeasurementError("the meter's energy counter was reset in the window", "measure again")
