@@ -17,6 +17,8 @@ CPUFREQ = "/sys/devices/system/cpu/cpufreq"
 THERMAL = "/sys/class/thermal"
 HWMON = "/sys/class/hwmon"
 POWER_SUPPLY = "/sys/class/power_supply"
+# States of a battery on a charger.
+CHARGING = ("Charging", "Full", "Not charging")
 # vcgencmd comes first: the sysfs node is stuck at 0 on some kernels (raspberrypi/linux issue 2367).
 PI_THROTTLED = "/sys/devices/platform/soc/soc:firmware/get_throttled"
 
@@ -182,11 +184,19 @@ def read_power_source(machine: Machine) -> Optional[str]:
         base = f"{POWER_SUPPLY}/{supply}"
         kind, status = _text(machine, f"{base}/type"), _text(machine, f"{base}/status")
         online, capacity = _text(machine, f"{base}/online"), _text(machine, f"{base}/capacity")
+        if _text(machine, f"{base}/scope") == "Device":
+            continue  # of a mouse or a pen
         if kind == "Battery":
             found.append(f"battery {status or 'in unknown state'}" + (f" at {capacity} %" if capacity else ""))
         elif kind and online == "1":
             found.append(f"{kind} online")
     return ", ".join(found) or None
+
+
+def is_on_charger(machine: Machine) -> bool:
+    """Whether a battery is charged, or kept from discharging, or another supply is there."""
+    source = read_power_source(machine) or ""
+    return any(f"battery {state}" in source for state in CHARGING) or " online" in source
 
 
 def process_memory(machine: Machine) -> Tuple[Optional[int], Optional[int]]:

@@ -23,7 +23,6 @@ from device_agents.wire import (
 
 # Between two looks at the clock the loop runs for about so long: a look costs as much as a very small model.
 BATCH_S = 0.02
-CHARGING = ("Charging", "Full", "Not charging")
 
 
 def energy_pass(job: Job, model_path: str, input_paths: Sequence[str], machine: Machine, report: Report) -> PassResult:
@@ -76,8 +75,8 @@ def require_discharging(machine: Machine) -> None:
     Raises:
         RuntimeRefusal: charging.
     """
-    source = conditions.read_power_source(machine) or ""
-    if any(f"battery {state}" in source for state in CHARGING) or " online" in source:
+    if conditions.is_on_charger(machine):
+        source = conditions.read_power_source(machine)
         raise RuntimeRefusal(
             "charging",
             f"the device is on a charger ({source}): its battery's meter does not show what it takes",

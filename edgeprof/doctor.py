@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from device_agents import wire
+from device_agents.power import discover
+from device_agents.runtimes.simulated_machine import SimulatedMachine
 from edgeprof.agent import Agent
+from edgeprof.energy.evidence import CHARGER_WORDS
 from edgeprof.errors import EdgeprofError
 from edgeprof.fleet import RUNTIMES, Device
 from edgeprof.models import board_to_simulate
 from edgeprof.profiling import OpenDevice
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "described", "examine", "meter_findings", "meters"]
 
 FREE_BYTES_WANTED = 200 * 1024 * 1024
 FASTEST_GOVERNOR = "performance"
@@ -57,7 +60,10 @@ def _examine_open(device: Device, opened: OpenDevice) -> Iterator[Finding]:
         yield finding
     if not usable:
         yield Finding(level="problem", what="no runtime can be used", advice="install one of those above")
-    yield from _state(next(iter(agents.values())))
+    agent = next(iter(agents.values()))
+    conditions = agent.conditions()
+    yield from meter_findings(device, agent.meters(), conditions.power_source)
+    yield from _state(conditions)
 
 
 def _simulation(device: Device, opened: OpenDevice) -> Iterator[Finding]:
@@ -65,6 +71,8 @@ def _simulation(device: Device, opened: OpenDevice) -> Iterator[Finding]:
         agent = opened.agent("simulated")
         yield Finding(level="ok", what=f"agent runs on Python {agent.hello.python}")
     yield Finding(level="ok", what=f"simulated board {device.board}: its numbers are simulated, never measured")
+    if device.board is not None:
+        yield from meter_findings(device, _simulated_meters(device.board), None)
 
 
 def _python(device: Device, agent: Agent, *, is_first: bool) -> Iterator[Finding]:
@@ -107,8 +115,46 @@ def _how_to_install(device: Device, runtime: str, cache_dir: str) -> str:
     return f"there: {device.python} -m pip install {package} (in a virtual environment, see --python)"
 
 
-def _state(agent: Agent) -> Iterator[Finding]:
-    conditions = agent.conditions()
+def meters(device: Device) -> tuple[wire.MeterInfo, ...]:
+    """The device's own power meters, the preferred one first, unusable ones too; of a simulated board its sensor."""
+    if device.board is not None:
+        return _simulated_meters(device.board)
+    with OpenDevice(device) as opened:
+        return opened.any_agent().meters()
+
+
+def _simulated_meters(board: str) -> tuple[wire.MeterInfo, ...]:
+    return discover(SimulatedMachine(board_to_simulate(board), seed=0))
+
+
+def described(meter: wire.MeterInfo) -> str:
+    """What a meter's numbers mean, in one line."""
+    unit = "W" if meter.kind == wire.POWER else "J counted"
+    step = f"in steps of {meter.resolution:.2g} {unit.split()[0]}" if meter.resolution else "in unknown steps"
+    period = f"a new value every {meter.period_s:g} s" if meter.period_s else "period unknown"
+    channels = f", {len(meter.channels)} channels" if len(meter.channels) > 1 else ""
+    leaves_out = f"; not in it: {'; '.join(meter.not_covered)}" if meter.not_covered else ""
+    return f"{meter.name}: boundary {meter.boundary}{channels}, {unit} {step}, {period}{leaves_out}"
+
+
+def meter_findings(device: Device, found: Sequence[wire.MeterInfo], power_source: str | None) -> Iterator[Finding]:
+    for meter in found:
+        if meter.unusable is not None:
+            what = f"power meter {meter.name} ({meter.boundary}) cannot be read: {meter.unusable}"
+            yield Finding(level="note", what=what, advice="mend it, or energy comes from another meter")
+        elif meter.on_charge and any(word in (power_source or "") for word in CHARGER_WORDS):
+            what = f"power meter {meter.name} does not show what the device takes: {power_source}"
+            yield Finding(level="note", what=what, advice="unplug the charger before profile --energy")
+        else:
+            yield Finding(level="ok", what=f"power meter {described(meter)}")
+    if not any(meter.unusable is None for meter in found) and device.meter is None:
+        advice = "attach one (docs/how-to/meters.md), or take what the data sheet says: edgeprof carbon RUN"
+        yield Finding(
+            level="note", what="no power meter that can be read: profile --energy will be refused", advice=advice
+        )
+
+
+def _state(conditions: wire.Conditions) -> Iterator[Finding]:
     for clock in conditions.clocks:
         if clock.governor and clock.governor != FASTEST_GOVERNOR:
             node = "/sys/devices/system/cpu/cpufreq/policy*/scaling_governor"

@@ -10,6 +10,7 @@ which looks for its meters without disturbing them, and lists those that cannot 
 import importlib
 from typing import List, Protocol, Tuple
 
+from device_agents import conditions
 from device_agents.machine import Machine
 from device_agents.runtimes import RuntimeRefusal
 from device_agents.wire import BATTERY, CORE, DC_INPUT, MODULE, SOC_RAILS, UNSTATED, WALL, MeterInfo
@@ -44,11 +45,20 @@ class PowerMeter(Protocol):
 
 
 def meters(machine: Machine) -> List[PowerMeter]:
-    """Every meter, usable ones first, and those first that see most of what the device takes."""
+    """Every meter, usable ones first, and those first that see most of what the device takes.
+
+    What a charger disturbs comes after the others while there is one.
+    """
     found: List[PowerMeter] = []
     for kind in KINDS:
         found += importlib.import_module(f"device_agents.power.{kind}").find(machine)
-    return sorted(found, key=lambda meter: (meter.info.unusable is not None, PREFERRED.index(meter.info.boundary)))
+    is_charging = any(meter.info.on_charge for meter in found) and conditions.is_on_charger(machine)
+
+    def rank(meter: PowerMeter) -> Tuple[bool, bool, int]:
+        info = meter.info
+        return info.unusable is not None, is_charging and info.on_charge, PREFERRED.index(info.boundary)
+
+    return sorted(found, key=rank)
 
 
 def discover(machine: Machine) -> Tuple[MeterInfo, ...]:
@@ -69,9 +79,6 @@ def choose(machine: Machine, name: str) -> PowerMeter:
     reasons = "; ".join(f"{meter.info.name}: {meter.info.unusable or 'can be read'}" for meter in found)
     if not found:
         raise RuntimeRefusal("no-meter", "this device has no power meter that is known", NO_METER)
-    what = (
-        f"no meter here is called {name!r}"
-        if name and name not in [m.info.name for m in found]
-        else "no meter can be read"
-    )
+    is_known = not name or name in [meter.info.name for meter in found]
+    what = "no meter can be read" if is_known else f"no meter here is called {name!r}"
     raise RuntimeRefusal("no-meter", f"{what}; there are: {reasons}", "see `edgeprof devices doctor`")

@@ -5,8 +5,9 @@ root, else by `dumpsys` (adb). Its clock is that since boot. Termux asks its app
 """
 
 import json
+import math
 import re
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from device_agents.machine import Machine, OpenFile
 from device_agents.power.files_meter import text
@@ -18,40 +19,42 @@ J_PER_UWS, W_PER_UA_MV = 1e-6, 1e-9
 SERVICE = ("dumpsys", "android.hardware.power.stats.IPowerStats/default")
 DUMPED = re.compile(r"^\s*\[([^\]]+)\]:\S*\s+([0-9.]+) mWs", re.MULTILINE)
 J_PER_MWS = 1e-3
-# The service prints 32-bit floats: at 10 kJ since boot a step is 1 mWs (hardware/interfaces, PowerStatsAidl).
-DUMPED_STEP_J = 1e-3
 # The rails contain each other on no device that is documented; display and radios are rails as well.
 NOT_COVERED = ("what is on no rail",)
 TERMUX = "termux-battery-status"
-TERMUX_PERIOD_S = 1.0
+UNPLUGGED = "UNPLUGGED"
+ADVICE = "is the app Termux:API installed, from where Termux came from?"
+# As often as a program may be started without becoming a load of its own.
+PROGRAM_PERIOD_S = 1.0
 
 
 class OdpmMeter:
-    """Every rail of one chip; all come from one file."""
+    """Every rail of every chip; those of a chip come from one file."""
 
-    def __init__(self, machine: Machine, info: MeterInfo, path: str) -> None:
+    def __init__(self, machine: Machine, info: MeterInfo, paths: Sequence[str]) -> None:
         self.info = info
         self._machine = machine
-        self._path = path
-        self._file: Optional[OpenFile] = None
+        self._paths = paths
+        self._files: List[OpenFile] = []
 
     def open(self) -> None:
         """Open the counters."""
         self.close()
-        self._file = self._machine.open(self._path)
+        for path in self._paths:
+            self._files.append(self._machine.open(path))
 
     def read(self) -> Tuple[float, ...]:
         """J of every rail since boot."""
-        if self._file is None:
+        if not self._files:
             raise OSError("the counters are not open")
-        counted = _rails(self._file.read())
+        counted = _rails(file.read() for file in self._files)
         return tuple(counted[rail] for rail in self.info.channels)
 
     def close(self) -> None:
         """Close the counters."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        for file in self._files:
+            file.close()
+        self._files = []
 
 
 class ProgramMeter:
@@ -83,31 +86,37 @@ AndroidMeter = Union[OdpmMeter, ProgramMeter]
 
 
 def find(machine: Machine) -> List[AndroidMeter]:
-    """Rails by file, or by dumpsys where the files are closed; and Termux' battery."""
-    found: List[OdpmMeter | ProgramMeter] = []
-    denied = None
-    for device in machine.list(IIO):
-        path = f"{IIO}/{device}/energy_value"
-        if "energy_value" not in machine.list(f"{IIO}/{device}"):
-            continue
-        try:
-            rails = tuple(_rails(machine.read(path)))
-        except (OSError, ValueError) as error:
-            denied = f"{path}: {error}"
-            continue
-        name = text(machine, f"{IIO}/{device}/name") or device
-        found.append(OdpmMeter(machine, _odpm_info(machine, f"odpm:{name}", rails, f"{IIO}/{device}", None), path))
-    if not found:
-        found += _dumped(machine, denied)
+    """Rails by file, and by dumpsys where the files are closed; and Termux' battery."""
+    found: List[AndroidMeter] = []
+    chips = [f"{IIO}/{one}" for one in machine.list(IIO) if "energy_value" in machine.list(f"{IIO}/{one}")]
+    if chips:
+        found.append(_odpm(machine, chips))
+    if not found or found[0].info.unusable is not None:
+        found += _dumped(machine)
     return found + _termux(machine)
 
 
-def _odpm_info(machine: Machine, name: str, rails: Tuple[str, ...], base: str, unusable: Optional[str]) -> MeterInfo:
-    rate = text(machine, f"{base}/sampling_rate")
+def _odpm(machine: Machine, chips: Sequence[str]) -> OdpmMeter:
+    """One meter for all chips: a phone has two, and its rails are spread over both."""
+    paths = [f"{chip}/energy_value" for chip in chips]
+    rails: Dict[str, float] = {}
+    reason = None
     try:
-        period_s = 1 / float(rate) if rate else None
+        rails = _rails(machine.read(path) for path in paths)
+    except PermissionError as error:
+        reason = f"{error}: root alone may read the rails"
+    except (OSError, ValueError) as error:
+        reason = f"{IIO}: {error}"
+    try:
+        period_s = max(1 / float(text(machine, f"{chip}/sampling_rate") or "") for chip in chips)
     except (ValueError, ZeroDivisionError):
         period_s = None
+    return OdpmMeter(machine, _rails_info("odpm", tuple(rails), period_s, J_PER_UWS, reason), paths)
+
+
+def _rails_info(
+    name: str, rails: Tuple[str, ...], period_s: Optional[float], step_j: float, reason: Optional[str] = None
+) -> MeterInfo:
     return MeterInfo(
         name=name,
         source="odpm",
@@ -115,63 +124,59 @@ def _odpm_info(machine: Machine, name: str, rails: Tuple[str, ...], base: str, u
         boundary=SOC_RAILS,
         channels=rails,
         period_s=period_s,
-        resolution=J_PER_UWS,
+        resolution=step_j,
         not_covered=NOT_COVERED,
-        unusable=unusable,
+        unusable=reason,
     )
 
 
-def _rails(counters: str) -> Dict[str, float]:
+def _rails(counters: Iterable[str]) -> Dict[str, float]:
     """J of every rail.
 
     Raises:
         ValueError: there is none.
     """
-    found = {rail: int(value) * J_PER_UWS for rail, value in RAIL.findall(counters)}
+    found = {rail: int(value) * J_PER_UWS for one in counters for rail, value in RAIL.findall(one)}
     if not found:
-        raise ValueError(f"no rail in {counters[:60]!r}")
+        raise ValueError("no rail has a counter")
     return found
 
 
-def _dumped(machine: Machine, denied: Optional[str]) -> List[AndroidMeter]:
+def _dumped(machine: Machine) -> List[AndroidMeter]:
     try:
         code, answer = machine.run(SERVICE)
     except OSError:
         return []
-    rails = tuple(rail for rail, _ in DUMPED.findall(answer)) if code == 0 else ()
-    if not rails:
+    counted = {rail: float(value) for rail, value in DUMPED.findall(answer)} if code == 0 else {}
+    if not counted:
         return []
-    info = MeterInfo(
-        name="dumpsys:power-stats",
-        source="odpm",
-        kind=ENERGY,
-        boundary=SOC_RAILS,
-        channels=rails,
-        period_s=1.0,
-        resolution=DUMPED_STEP_J,
-        not_covered=(*NOT_COVERED, *((denied,) if denied else ())),
-    )
+    # It prints 32-bit floats: the step grows with what was counted (hardware/interfaces, PowerStatsAidl).
+    step_j = 2.0 ** (math.frexp(max(counted.values()))[1] - 24) * J_PER_MWS
+    info = _rails_info("odpm:dumpsys", tuple(counted), PROGRAM_PERIOD_S, step_j)
     return [ProgramMeter(machine, info, SERVICE)]
 
 
 def _termux(machine: Machine) -> List[AndroidMeter]:
+    reason = None
     try:
         code, answer = machine.run((TERMUX,))
-    except OSError:
-        return []
-    reason = None if code == 0 else f"{TERMUX} ended with code {code}: is the app Termux:API installed?"
-    if reason is None:
-        try:
+        if code or not answer.strip():
+            reason = f"{TERMUX} does not answer: {ADVICE}"
+        else:
             _termux_w(answer)
-        except (KeyError, ValueError, TypeError) as error:
-            reason = f"{TERMUX} tells no current and voltage: {type(error).__name__} {error}"
+    except (FileNotFoundError, PermissionError):
+        return []
+    except TimeoutError as error:
+        reason = f"{error}: {ADVICE}"
+    except (OSError, ValueError) as error:
+        reason = str(error)
     info = MeterInfo(
-        name="termux:battery",
+        name="battery:termux",
         source="termux",
         kind=POWER,
         boundary=BATTERY,
         channels=("battery",),
-        period_s=TERMUX_PERIOD_S,
+        period_s=PROGRAM_PERIOD_S,
         on_charge=True,
         not_covered=("losses of charger and battery",),
         unusable=reason,
@@ -180,6 +185,16 @@ def _termux(machine: Machine) -> List[AndroidMeter]:
 
 
 def _termux_w(answer: str) -> float:
-    """Signed as the phone does: uA x mV."""
+    """Signed as the phone does: uA x mV.
+
+    Raises:
+        ValueError: there is none, or the phone is plugged in: /sys does not tell apps, so that nothing else would know.
+    """
     told = json.loads(answer)
-    return float(told["current"]) * float(told["voltage"]) * W_PER_UA_MV
+    try:
+        watts = float(told["current"]) * float(told["voltage"]) * W_PER_UA_MV
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{TERMUX} tells no current and voltage: {error}") from error
+    if told.get("plugged", UNPLUGGED) != UNPLUGGED:
+        raise ValueError(f"the phone is charging ({told['plugged']}): unplug it")
+    return watts

@@ -12,7 +12,7 @@ from device_agents.wire import BATTERY, POWER, MeterInfo
 
 POWER_SUPPLY = "/sys/class/power_supply"
 W_PER_UA_UV, W_PER_UW = 1e-12, 1e-6
-# Fuel gauges renew their current about once in a second (source.android.com: power/device), some four times.
+# An assumption: gauges renew their current some 0.2 s to some seconds apart, and no file says how often.
 PERIOD_S = 1.0
 DENIED = "not for this user (Android's SELinux denies it to apps): install Termux:API, or measure over adb"
 
@@ -27,10 +27,11 @@ def find(machine: Machine) -> List[FilesMeter]:
             continue
         names = machine.list(base)
         paths: Tuple[str, ...]
-        if "power_now" in names:
-            paths, factor = (f"{base}/power_now",), W_PER_UW
-        elif "current_now" in names and "voltage_now" in names:
+        # power_now comes second: where there is both it often is what a charger negotiated, or has no sign.
+        if "current_now" in names and "voltage_now" in names:
             paths, factor = (f"{base}/current_now", f"{base}/voltage_now"), W_PER_UA_UV
+        elif "power_now" in names:
+            paths, factor = (f"{base}/power_now",), W_PER_UW
         else:
             continue
         info = MeterInfo(

@@ -20,15 +20,21 @@ class FilesMeter:
         self._files: List[List[OpenFile]] = []
 
     def open(self) -> None:
-        """Open every file."""
+        """Open every file, or none."""
         self.close()
-        for paths in self._channels:
-            self._files.append([])
-            for path in paths:
-                self._files[-1].append(self._machine.open(path))
+        try:
+            for paths in self._channels:
+                self._files.append([])
+                for path in paths:
+                    self._files[-1].append(self._machine.open(path))
+        except OSError:
+            self.close()
+            raise
 
     def read(self) -> Tuple[float, ...]:
         """W or J of every channel."""
+        if not self._files:
+            raise OSError(f"{self.info.name} is not open")
         values = []
         for files in self._files:
             value = self._factor

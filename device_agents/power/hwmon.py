@@ -50,6 +50,7 @@ def _chip(machine: Machine, base: str, chip: str, where: Optional[str]) -> List[
     names = machine.list(base)
     label = text(machine, f"{base}/power1_label") or ""
     name = f"hwmon:{chip}" + (f"@{where}" if where else "")
+    found = []
     for item, kind in (("energy1_input", ENERGY), ("power1_input", POWER), ("power1_average", POWER)):
         if item not in names:
             continue
@@ -66,8 +67,9 @@ def _chip(machine: Machine, base: str, chip: str, where: Optional[str]) -> List[
             not_covered=() if label else ("the chip does not say where its shunt is",),
             unusable=why_unreadable(machine, ((path,),)),
         )
-        return [FilesMeter(machine, info, ((path,),), 1e-6)]
-    return []
+        found.append(FilesMeter(machine, info, ((path,),), 1e-6))
+    # A counter that is switched off answers ENODATA: its power can be read all the same.
+    return sorted(found, key=lambda meter: meter.info.unusable is not None)[:1]
 
 
 def _ina3221(machine: Machine, base: str, where: Optional[str]) -> List[FilesMeter]:

@@ -14,8 +14,8 @@ from device_agents.wire import MODULE, POWER, SOC_RAILS, MeterInfo
 
 OLD_DRIVER = "/sys/bus/i2c/drivers/ina3221x"
 CHIP = "ina3221"
-# Excluded from the sum by the boards' device trees (mainline p3701): it contains others.
-CONTAINS_OTHERS = ("VIN_SYS_5V0",)
+# Boards' device trees leave it out of the hardware's sum (mainline p3701); which others it contains nobody documents.
+LEFT_OUT = ("VIN_SYS_5V0",)
 W_PER_MW, W_PER_MV_MA = 1e-3, 1e-6
 # 3 channels x (1100 + 1100) us with one average: the driver's default configuration 0x7127.
 CONVERSION_S = 0.0066
@@ -31,7 +31,7 @@ def find(machine: Machine) -> List[FilesMeter]:
     if not rails:
         rails, base = _new_rails(machine)
     total = [rail for rail in rails if rail[0] in TOTAL_RAILS]
-    chosen = total[:1] or [rail for rail in rails if rail[0] not in CONTAINS_OTHERS]
+    chosen = total[:1] or [rail for rail in rails if rail[0] not in LEFT_OUT]
     if not chosen:
         return []
     channels = tuple(rail[1] for rail in chosen)
@@ -43,7 +43,7 @@ def find(machine: Machine) -> List[FilesMeter]:
         channels=tuple(rail[0] for rail in chosen),
         period_s=(period_s(machine, base) if base is not None else None) or CONVERSION_S,
         averages=True,
-        not_covered=("the carrier board",),
+        not_covered=("the carrier board",) if total else ("the carrier board", *LEFT_OUT, "rails without a sensor"),
         unusable=why_unreadable(machine, channels),
     )
     return [FilesMeter(machine, info, channels, chosen[0][2])]

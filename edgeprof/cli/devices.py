@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from edgeprof.cli.doctor import doctor, setup
 from edgeprof.cli.holders import list_devices, unlock
 
 if TYPE_CHECKING:
+    from device_agents.wire import MeterInfo
     from edgeprof.fleet import Device, Fleet
     from edgeprof.links.host_keys import HostKey
     from edgeprof.links.trust import FirstContact
@@ -84,22 +86,32 @@ def add(
     return 0
 
 
-@devices.command(epilog="\b\nExample:\n  edgeprof devices show pi5")
+@devices.command(epilog="\b\nExamples:\n  edgeprof devices show pi5\n  edgeprof devices show pi5 --meters")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="The device as JSON.")
-def show(name: str, as_json: bool) -> int:
-    """Show a device and the way to it, as fleet.toml and ~/.ssh/config have it; nothing is connected."""
+@click.option(
+    "--meters", "with_meters", is_flag=True, help="Connect, and list its own power meters, the preferred first."
+)
+def show(name: str, as_json: bool, with_meters: bool) -> int:
+    """Show a device and the way to it, as fleet.toml and ~/.ssh/config have it.
+
+    Nothing is connected, but for --meters.
+    """
     device = fleet().device(name)
     facts = plain(device) | {"hops": _hops(device)}
+    found = _meters(device) if with_meters else None
+    if found is not None:
+        facts["meters"] = [dataclasses.asdict(meter) for meter in found]
     if as_json:
         click.echo(json.dumps(facts, indent=1))
         return 0
     for key, value in facts.items():
-        if key != "hops" and value not in (None, [], {}):
+        if key not in ("hops", "meters") and value not in (None, [], {}):
             click.echo(f"{key:18} {_worded(value)}")
     for hop in facts["hops"]:
         key = "key on file" if hop["key_on_file"] else "no key on file"
         click.echo(f"{'reached through':18} {hop['user']}@{hop['host']}:{hop['port']} ({key})")
+    _print_meters(found)
     return 0
 
 
@@ -137,6 +149,22 @@ def _worded(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}={one}" for key, one in value.items())
     return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _meters(device: Device) -> tuple[MeterInfo, ...]:
+    from edgeprof.doctor import meters
+
+    return meters(device)
+
+
+def _print_meters(found: tuple[MeterInfo, ...] | None) -> None:
+    from edgeprof.doctor import described
+
+    if found == ():
+        click.echo(f"{'own power meters':18} none (docs/how-to/meters.md: those beside it)")
+    for meter in found or ():
+        why_not = f"; CANNOT BE READ: {meter.unusable}" if meter.unusable else ""
+        click.echo(f"{'own power meter':18} {described(meter)}{why_not}")
 
 
 def _hops(device: Device) -> list[dict[str, Any]]:

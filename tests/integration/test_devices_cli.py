@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from device_agents.machine import Machine
+from device_agents.power import discover
 from edgeprof.cli import main
 from edgeprof.fleet import Fleet
 from tests.integration.ordinary_user import PASSWORD, USER, USER_ID, sshd_of_ordinary_user
@@ -150,6 +152,30 @@ def test_the_doctor_finds_a_board_that_nobody_knows(edgeprof: CommandLine) -> No
     assert edgeprof.code == 1
     (finding,) = json.loads(edgeprof.out)["findings"]
     assert (finding["level"], finding["what"]) == ("problem", "no board 'exmple'; did you mean example?")
+
+
+def test_the_power_meters_of_a_device_are_shown_and_what_their_numbers_mean(edgeprof: CommandLine) -> None:
+    edgeprof("add", "virtual", "sim:pi-5")
+
+    assert "hwmon:simulated: boundary soc-rails, W in steps of 0.005 W" in edgeprof("show", "virtual", "--meters")
+    (meter,) = json.loads(edgeprof("show", "virtual", "--meters", "--json"))["meters"]
+    assert (meter["boundary"], meter["kind"], meter["unusable"]) == ("soc-rails", "power", None)
+    assert "power meter hwmon:simulated: boundary soc-rails" in edgeprof("doctor", "virtual")
+    assert edgeprof.code == 0
+
+
+def test_without_being_asked_for_meters_nothing_is_connected(edgeprof: CommandLine) -> None:
+    edgeprof("add", "pi5", "ssh://pi@nowhere.invalid")
+
+    assert "meters" not in json.loads(edgeprof("show", "pi5", "--json"))
+    assert edgeprof.code == 0
+
+
+def test_a_real_agent_says_which_meters_this_machine_has(edgeprof: CommandLine) -> None:
+    shown = json.loads(edgeprof("show", "local", "--meters", "--json"))
+
+    # Mostly none: few virtual machines have a meter.
+    assert [meter["name"] for meter in shown["meters"]] == [info.name for info in discover(Machine())]
 
 
 @pytest.mark.parametrize("command", [[], ["add"], ["list"], ["unlock"], ["show"], ["trust"], ["remove"]])
