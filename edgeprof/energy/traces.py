@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 COUNTED_SHARE = 0.5
 # A hole in the reads of a window is not covered if it is longer than so many of the usual spaces between them, than so
 # many of the meter's periods, and than a lateness: half a second, or this share of a short window. On a busy board one
-# read in a hundred came 0.15 to 0.2 s late (measured, two cores); under a steady load that tells no less.
+# read in a hundred came 0.15 to 0.2 s apart (measured, two cores); under a steady load that tells no less.
 HOLE_READS, HOLE_PERIODS, LATE_S, LATE_SHARE = 5, 3, 0.5, 0.1
 # A counter that falls by less than this share of its range has not wrapped: it was reset. Nor has one that would have
 # counted so many times faster across its fall than ever else.
