@@ -21,7 +21,7 @@ def test_pairs_are_measured_with_a_real_model_and_a_real_file(tmp_path: Path) ->
         assert all(one.n_runs >= 1 and one.latency_s > 0 for one in row.values())
 
 
-def test_figures_are_medians_of_pairs_with_their_extremes() -> None:
+def test_figures_are_medians_of_pairs_with_their_intervals() -> None:
     def row(ratio: float) -> dict[str, Window]:
         return {
             "sampled": Window(ratio, 10, 0.01, 100),
@@ -32,6 +32,6 @@ def test_figures_are_medians_of_pairs_with_their_extremes() -> None:
     found = figures([row(ratio) for ratio in (1.2, 1.0, 1.01)])
 
     assert found["latency_ratio_100hz"] == pytest.approx(1.01)
-    assert (found["latency_ratio_100hz_lowest"], found["latency_ratio_100hz_highest"]) == (1.0, 1.2)
+    assert (found["latency_ratio_100hz_low"], found["latency_ratio_100hz_high"]) == (1.0, 1.2)
     assert found["cpu_share_100hz"] == 0.01
     assert found["latency_ratio_null"] == 1.0
