@@ -151,7 +151,7 @@ def _energy_plan(meter: str | None, windows: int, window_s: float) -> wire.Energ
     return wire.EnergyPlan(
         meter=meter or "",
         windows=at_least("energy_windows", windows, 5),
-        window_s=seconds("energy_window_s", window_s, 1.0),
+        window_s=seconds("energy_window_s", window_s, 10.0),
     )
 
 

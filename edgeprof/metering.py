@@ -9,7 +9,8 @@ from pathlib import Path
 
 from device_agents import wire
 from edgeprof.agent import Agent
-from edgeprof.errors import AgentError, LinkError, MeterError
+from edgeprof.energy import model_energy
+from edgeprof.errors import AgentError, LinkError, MeasurementError, MeterError
 from edgeprof.meters import Meter, is_address, open_meter
 from edgeprof.meters.alignment import Offset, RoundTrip, align, between, of_round_trips
 from edgeprof.meters.csv_trace import DEVICE, OWN, UNIX, Columns, read_trace
@@ -20,6 +21,8 @@ from edgeprof.run import Run
 __all__ = ["attach", "energy_alone", "metered"]
 
 N_ROUND_TRIPS = 20
+# What small computers take under load, from a microcontroller's board to a workstation.
+LEAST_W, MOST_W = 0.01, 500.0
 # Wall clocks of machines that keep them by NTP agree better than this; the load says by how much.
 NTP_ERROR_S = 1.0
 
@@ -39,6 +42,7 @@ def metered(measure: Measure = attached, open_by_address: Callable[[str], Meter]
         if job.energy is None:
             return measure(opened, model, job, on_progress)
         name = job.energy.meter or opened.device.meter or ""
+        _require_there(opened, job, name)
         if not is_address(name):
             profile = measure(opened, model, _with_meter(job, name), on_progress)
             return _with_boundary(profile, opened.device.meter_boundary)
@@ -55,6 +59,30 @@ def metered(measure: Measure = attached, open_by_address: Callable[[str], Meter]
         return _with_trace(profile, trace, between(before, after))
 
     return with_meter
+
+
+def _require_there(opened: OpenDevice, job: wire.Job, name: str) -> None:
+    """A meter that is named must be there before minutes are spent on latencies.
+
+    Raises:
+        MeterError: it is not.
+    """
+    if opened.device.board is not None:
+        if is_address(name):
+            raise MeterError(
+                f"{opened.device.name}: is a simulated board, which {name} cannot measure",
+                "leave --meter out: a simulated board has its own sensor, or none",
+            )
+        return
+    if name in ("", wire.EXTERNAL) or is_address(name):
+        return
+    found = opened.ready_agent(job.runtime, job.options).meters()
+    if name not in [meter.name for meter in found]:
+        there = ", ".join(meter.name for meter in found) or "none"
+        raise MeterError(
+            f"{opened.device.name}: no meter is called {name!r}; there are: {there}",
+            f"see them: edgeprof devices show {opened.device.name} --meters",
+        )
 
 
 def energy_alone(
@@ -155,8 +183,22 @@ def attach(
     trace = read_trace(path, boundary, columns)
     trace = align(trace, energy.windows, _known_offset(energy, trace, clock), must_show=True)
     _check_covers(energy, trace, path)
+    _check_gives_a_number(dataclasses.replace(energy, trace=trace), path, columns)
     profile = dataclasses.replace(run.profile, energy=dataclasses.replace(energy, trace=trace), energy_missing=None)
     return dataclasses.replace(run, profile=profile)
+
+
+def _check_gives_a_number(energy: wire.EnergyPass, path: Path, columns: Columns | None) -> None:
+    try:
+        found = model_energy(energy)
+    except MeasurementError as error:
+        raise MeterError(f"{path}: gives no number: {error}", error.advice) from error
+    is_stated = columns is not None and columns.unit is not None
+    if not (is_stated or LEAST_W <= found.power_w.value <= MOST_W):
+        raise MeterError(
+            f"{path}: shows {found.power_w.value:.3g} W while the model runs, which no board takes",
+            "say the unit of its column, even if it is W: --unit mW",
+        )
 
 
 def _known_offset(energy: wire.EnergyPass, trace: wire.PowerTrace, clock: str) -> Offset | None:

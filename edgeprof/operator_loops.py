@@ -65,7 +65,7 @@ def with_loops(
         missing = f"the whole model has no energy: {run.profile.energy_missing}"
         return dataclasses.replace(run, loops_missing=missing)
     if energy.trace is None:
-        missing = "operators need a meter that is read while they run: the trace of the model is still to be attached"
+        missing = "operators need a meter that is read while they run, and the trace of this one is attached later"
         return dataclasses.replace(run, loops_missing=missing)
     if run.profile.operators is None:
         return dataclasses.replace(run, loops_missing=f"no operators: {run.profile.operators_missing}")

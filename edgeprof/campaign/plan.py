@@ -66,7 +66,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     energy: bool = False
     meter: str = ""
     energy_windows: Annotated[int, msgspec.Meta(ge=5, le=1000)] = 5
-    energy_window_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 10.0
+    energy_window_s: Annotated[float, msgspec.Meta(ge=10, le=3600)] = 10.0
     rounds: Count = 5
     min_runs: Count = 20
     min_s: Seconds = 1.0

@@ -106,7 +106,7 @@ def require_comparable(old: Case, new: Case) -> None:
     a, b = old.usage, new.usage
     if a.boundary != b.boundary:
         raise CarbonError(
-            f"the energies are not comparable: {a.run_id} was taken at the {a.boundary} boundary, {b.run_id} at the"
+            f"the energies are not comparable: {a.run_id} is of the {a.boundary} boundary, {b.run_id} of the"
             f" {b.boundary} boundary",
             "measure both with meters at the same place, best at the wall",
         )

@@ -110,7 +110,7 @@ def metered_energy(run_id: str, energy: EnergyPass) -> ModelEnergy:
     except MeasurementError as error:
         raise CarbonError(
             f"run {run_id}: its energy pass gives no number: {error}",
-            "profile again with --energy, or without it to have energy modelled",
+            error.advice or "profile again with --energy, or without it to have energy modelled",
         ) from error
 
 

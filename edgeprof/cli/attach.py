@@ -54,6 +54,7 @@ def attach(
     """
     from edgeprof.metering import attach as attach_trace
     from edgeprof.meters.csv_trace import Columns
+    from edgeprof.reports.joules import energy_lines, joules
 
     columns = Columns(time=column_time, power=column_power, unit=unit)
     with open_store(place) as store:
@@ -63,3 +64,5 @@ def attach(
     energy = after.profile.energy
     if energy is not None and energy.trace is not None:
         click.echo(f"{after.id}: {len(energy.trace.at_s)} values of {trace.name}, aligned {energy.trace.alignment}")
+        for line in energy_lines(after, joules(after)):
+            click.echo(f"  {line.label:16} {line.text}")

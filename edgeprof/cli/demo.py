@@ -65,7 +65,7 @@ def _tell_grams(run: Run) -> None:
     from edgeprof.carbon import carbon_of
     from edgeprof.reports.carbon import carbon_summary
 
-    click.echo("4. Joules and grams of an inference. Brackets hold 90 % of what the inputs' ranges allow:")
+    click.echo("4. Joules and grams of an inference: medians of what the inputs' ranges allow, and 90 % of it:")
     statement = carbon_of(run)
     for line in (*carbon_summary(statement), *(f"   {one}" for one in statement.attributions)):
         click.echo(line)

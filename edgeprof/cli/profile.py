@@ -75,7 +75,7 @@ class Seconds(click.FloatRange):
     "--energy-windows", type=click.IntRange(5, 1000), default=5, show_default=True, help="Windows of load, at least."
 )
 @click.option(
-    "--energy-window", type=Seconds(1, 3600), default=10.0, show_default=True, help="Seconds of a window, at least."
+    "--energy-window", type=Seconds(10, 3600), default=10.0, show_default=True, help="Seconds of a window, at least."
 )
 @click.option(
     "--energy-budget",
@@ -362,10 +362,27 @@ def _missing(run: Run, settings: Settings) -> Iterator[EdgeprofError]:
         name = run.profile.job.model.name
         advice = f"see which other runtimes the device has: edgeprof devices doctor {run.device}"
         yield EdgeprofError(f"{run.device}: {name}: operators were not timed: {run.profile.operators_missing}", advice)
-    if settings.energy is not None and run.profile.energy_missing is not None:
-        name = run.profile.job.model.name
-        advice = f"what its board's figures say: edgeprof carbon {run.id}"
-        yield EdgeprofError(f"{run.device}: {name}: no energy was measured: {run.profile.energy_missing}", advice)
+    if settings.energy is not None:
+        yield from _missing_energy(run)
+
+
+def _missing_energy(run: Run) -> Iterator[EdgeprofError]:
+    from edgeprof.errors import EdgeprofError
+    from edgeprof.reports.joules import joules
+
+    energy, name = run.profile.energy, run.profile.job.model.name
+    if energy is not None and energy.trace is None and run.profile.energy_missing is None:
+        click.echo(
+            f"edgeprof: {run.device}: {name}: its energy waits for a trace: "
+            f"edgeprof runs attach {run.id} TRACE.csv --boundary BOUNDARY --clock unix",
+            err=True,
+        )
+        return
+    missing = run.profile.energy_missing or joules(run).missing
+    if missing is not None:
+        advice = f"see what the device has: edgeprof devices doctor {run.device}; or what its board's figures say: "
+        advice += f"edgeprof carbon {run.id}"
+        yield EdgeprofError(f"{run.device}: {name}: no energy was measured: {missing}", advice)
 
 
 def _show(run: Run, out: Any, options: dict[str, Any], *, is_kept: bool) -> None:

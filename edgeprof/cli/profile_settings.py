@@ -6,11 +6,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from device_agents import wire
     from edgeprof.profiling import Settings
 
+ENERGY_OPTIONS = ("meter", "energy_windows", "energy_window", "energy_budget")
 LARGEST_BATCH, MOST_BATCHES = 1_000_000, 32
 LAST_CPU = 4095
 CPUS = re.compile(r"[0-9]{1,9}(-[0-9]{1,9})?(,[0-9]{1,9}(-[0-9]{1,9})?)*")
@@ -50,12 +52,20 @@ def _energy_plan(options: dict[str, Any]) -> wire.EnergyPlan | None:
     from device_agents import wire
 
     if not options["energy"]:
-        if options["meter"] is not None:
-            raise click.UsageError("--meter says what measures energy, which was not asked for: add --energy")
+        given = [name for name in ENERGY_OPTIONS if is_given(name)]
+        if given:
+            option = "--" + given[0].replace("_", "-")
+            raise click.UsageError(f"{option} says how energy is measured, which was not asked for: add --energy")
         return None
     return wire.EnergyPlan(
         meter=options["meter"] or "", windows=options["energy_windows"], window_s=options["energy_window"]
     )
+
+
+def is_given(name: str) -> bool:
+    """Whether an option was typed, and is not just its default."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def _schedule(options: dict[str, Any]) -> wire.Schedule:

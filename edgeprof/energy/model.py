@@ -235,4 +235,4 @@ def _notes(windows: Sequence[WindowEnergy], net: Interval, energy: EnergyPass) -
     if not energy.gate.passed:
         yield "measuring began although the device was not quiet and cool: " + "; ".join(energy.gate.reasons)
     if energy.trace is not None and energy.trace.alignment:
-        yield energy.trace.alignment
+        yield f"the trace is of another clock, brought to the device's {energy.trace.alignment}"

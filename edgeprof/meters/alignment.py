@@ -27,6 +27,9 @@ LEAST_LEAD = 8.0
 # as the errors of a meter are no white noise: it rounds, and it filters.
 LIKELY = 6.63
 FINE_STEPS = 400
+# The halves of a trace are looked at by themselves, with so much around them, for clocks that run at different rates:
+# crystals differ by 1e-4 at most; what is more than this is a clock of another kind.
+EDGE_S, MOST_DRIFT = 1.5, 2e-3
 # As many values as the search looks at; of faster traces means are taken.
 COARSE_VALUES, FINE_VALUES = 4000, 20_000
 
@@ -87,10 +90,41 @@ def align(
         # Nothing tells how old a value was when it was read: up to the meter's period.
         stale = dataclasses.replace(known, error_s=known.error_s + period_s)
         return _moved(trace, stale, f"round trips over the link; the load was not recognised in it: {error}")
+    found = _with_rate(at_s, power_w, windows, found, period_s)
     how = f"the load's own pattern, which explains {explained:.0%} of the trace"
     if known is not None:
         how = f"round trips over the link (to {known.error_s:.2g} s), then {how}"
     return _moved(trace, found, how)
+
+
+def _with_rate(
+    at_s: Floats, power_w: Floats, windows: Sequence[wire.EnergyWindow], found: Offset, period_s: float
+) -> Offset:
+    """The offset with what its two halves differ by as an error: a clock that runs at another rate.
+
+    Raises:
+        MeterError: they differ so much that no offset is right for all of it.
+    """
+    half = len(windows) // 2
+    offsets = []
+    for part in (windows[:half], windows[half:]):
+        pattern = _Pattern(part)
+        inside = (at_s + found.offset_s > pattern.start_s - EDGE_S) & (at_s + found.offset_s < pattern.end_s + EDGE_S)
+        reach = Offset(at_s=found.at_s, offset_s=found.offset_s, error_s=EDGE_S)
+        try:
+            offsets.append(_by_load(at_s[inside], power_w[inside], pattern, reach, period_s)[0])
+        except MeterError:
+            return found  # a half shows too little by itself
+    first, second = offsets
+    apart_s = second.offset_s - first.offset_s
+    span_s = (windows[-1].end_s - windows[0].start_s) / 2
+    if abs(apart_s) > max(MOST_DRIFT * span_s, 3 * (first.error_s + second.error_s)):
+        raise MeterError(
+            f"the trace's clock runs at another rate than the device's: between the halves of the pass its load moves by "
+            f"{abs(apart_s):.2g} s",
+            "record with a clock that keeps time",
+        )
+    return dataclasses.replace(found, error_s=max(found.error_s, abs(apart_s) / 2))
 
 
 def _moved(trace: wire.PowerTrace, offset: Offset, how: str) -> wire.PowerTrace:

@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +87,8 @@ def _info(path: Path, boundary: str, times: list[float], powers: list[float]) ->
         kind=wire.POWER,
         boundary=boundary,
         channels=("power",),
-        period_s=float(np.median([b - a for a, b in pairwise(times)])),
+        # How often the instrument had a new value is seen in the values: it may have written each of them many times.
+        period_s=None,
         resolution=float(steps.min()) if len(steps) else None,
         averages=False,
     )

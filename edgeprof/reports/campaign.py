@@ -16,7 +16,8 @@ from device_agents.wire import MEASURED
 from edgeprof.campaign import CampaignCost, LeftOut, Outline
 from edgeprof.carbon import Spread
 from edgeprof.reports.carbon import on_a_line
-from edgeprof.reports.quantities import ENERGY_UNITS, duration
+from edgeprof.reports.joules import joules
+from edgeprof.reports.quantities import ENERGY_UNITS, duration, energy
 from edgeprof.run import Run
 from edgeprof.statistics import summarise
 from edgeprof.store import Campaign, CampaignJob
@@ -95,7 +96,7 @@ def render_results(outline: Outline, jobs: Sequence[CampaignJob], runs: Mapping[
     if not found:
         return None
     subjects = dict.fromkeys(_subject(outline, number) for number in range(len(outline.jobs)))
-    table = Table(title="median latency", title_justify="left")
+    table = Table(title="median latency, verdict, and energy where it was asked for", title_justify="left")
     table.add_column("model and configuration", overflow="fold")
     for device in outline.devices:
         table.add_column(escape(device), justify="right")
@@ -116,7 +117,21 @@ def _cell(runs: Sequence[Run]) -> str:
     spread = f" ({duration(medians[0])} to {duration(medians[-1])})" if len(medians) > 1 else ""
     origins = sorted({run.profile.origin for run in runs} - {MEASURED})
     levels = sorted({judge(run.profile).level for run in runs})
-    return f"{duration(median(medians))}{spread}\n{', '.join([*levels, *origins])}"
+    return f"{duration(median(medians))}{spread}\n{', '.join([*levels, *origins])}{_energy(runs)}"
+
+
+def _energy(runs: Sequence[Run]) -> str:
+    """A line with the joules of an inference, rest included, where a job asked for them; or that there are none."""
+    found = [joules(run).model for run in runs if run.profile.job.energy is not None]
+    known = [one for one in found if one is not None]
+    if not found:
+        return ""
+    if not known:
+        return "\nno energy: see runs show"
+    boundaries = sorted({one.meter.boundary for one in known})
+    value = energy(median(one.gross_j.value for one in known)) if len(boundaries) == 1 else "several"
+    missing = f", {len(found) - len(known)} without" if len(known) < len(found) else ""
+    return f"\n{value} at {', '.join(boundaries)}{missing}"
 
 
 def render_list(campaigns: Sequence[tuple[Campaign, Sequence[CampaignJob]]]) -> RenderableType:

@@ -69,9 +69,9 @@ def carbon_summary(one: Statement) -> list[str]:
     grid = next(item for item in one.inputs if item.name == INTENSITY)
     least = "at least " if one.is_lower_bound else ""
     return [
-        f"   {on_a_line(found.energy_j, ENERGY_UNITS)} at the socket per inference, {how}; the run is {one.origin}",
-        f"   {least}{on_a_line(found.total_g)} of CO2e: operational {on_a_line(found.operational_g)}, "
-        f"embodied {on_a_line(found.embodied_g)}",
+        f"   {_drawn(found.energy_j, ENERGY_UNITS)} at the socket per inference, {how}; the run is {one.origin}",
+        f"   {least}{_drawn(found.total_g)} of CO2e: operational {_drawn(found.operational_g)}, "
+        f"embodied {_drawn(found.embodied_g)}",
         f"   with {grid.value:.3g} {grid.unit} ({grid.kind}): {plain(grid.source)}",
     ]
 
@@ -205,6 +205,13 @@ def _range(item: Input) -> str:
 
 def on_a_line(found: Spread, units: Units = MASS_UNITS) -> str:
     return with_range(found, units).replace("\n", " ")
+
+
+def _drawn(found: Spread, units: Units = MASS_UNITS) -> str:
+    """The median of what the inputs' ranges allow, and where 90 % of it lies."""
+    scale, unit = _unit(found.median, units)
+    low, high = (_rounded(one / scale) for one in (found.low, found.high))
+    return f"{_rounded(found.median / scale)} {unit} ({low} to {high})"
 
 
 def _is_exact(found: Spread) -> bool:

@@ -38,6 +38,8 @@ OPERATOR_COLUMNS = (
     "energy_j",
     "energy_low_j",
     "energy_high_j",
+    "energy_basis",
+    "energy_boundary",
 )
 SAMPLE_COLUMNS = ("round", "sample", "latency_s")
 
@@ -69,7 +71,11 @@ def _operator_rows(run: Run) -> Iterator[tuple[Cell, ...]]:
     for row in operator_rows(run):
         found = energies.of_kernel(row.index)
         best = (found.in_model_j or found.isolated_j) if found is not None else None
-        energy: tuple[Cell, ...] = (None, None, None) if best is None else (best.value, best.low, best.high)
+        energy: tuple[Cell, ...] = (None,) * 5
+        if found is not None and best is not None:
+            basis = "above rest, alone" if found.in_model_j is None else "above rest, in the model"
+            boundary = energies.model.meter.boundary if energies.model is not None else None
+            energy = (best.value, best.low, best.high, basis, boundary)
         yield (*cells, *_operator_cells(row), *energy)
 
 

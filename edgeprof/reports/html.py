@@ -272,7 +272,7 @@ def _operators(run: Run, top: int, found: Joules) -> Iterator[str]:
 
 
 def _table(rows: Sequence[OperatorRow], largest: float, step_s: float, found: Joules) -> str:
-    energy = '<th class="n">Energy</th>' if found.operators is not None else ""
+    energy = '<th class="n">Energy above rest</th>' if found.operators is not None else ""
     head = (
         '<th>Operator</th><th>Type</th><th>Maps to</th><th class="n">Time</th><th class="n">Share</th><th></th>'
         f'{energy}<th class="n">Spread</th><th class="n">MACs</th><th class="n">Moved</th><th>Output</th>'

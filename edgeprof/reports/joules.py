@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from device_agents.wire import MEASURED
+from device_agents.wire import BUSY, MEASURED
 from edgeprof.energy import Interval, ModelEnergy, OperatorEnergies, OperatorEnergy, attribute, model_energy
 from edgeprof.errors import MeasurementError
 from edgeprof.reports.quantities import duration, energy, energy_interval, interval, percent, power_interval
@@ -80,8 +80,11 @@ def energy_lines(run: Run, found: Joules) -> Iterator[Line]:
     took, bounds = interval(latency.value, latency.low, latency.high)
     yield Line("Latency there", f"{took} ({bounds}), taken while the meter was asked: not for comparing")
     yield Line("Energy windows", _windows(model))
+    windows = run.profile.energy.windows if run.profile.energy is not None else ()
+    busy = [k for k, window in enumerate(windows) if window.kind == BUSY]
     for one in model.discarded:
-        yield Line("", f"window {one.window} left out: {one.reason}", is_doubt=True)
+        number = busy.index(one.window) + 1
+        yield Line("", f"window {number} of {len(busy)} left out: {one.reason}", is_doubt=True)
     yield from _observer(model)
     if model.calibration is not None:
         yield Line("Calibration", model.calibration, is_doubt=True)
@@ -93,11 +96,11 @@ def energy_lines(run: Run, found: Joules) -> Iterator[Line]:
 
 
 def energy_cell(one: OperatorEnergy | None) -> str:
-    """An operator's energy in its model where it is known, else a dash."""
+    """An operator's energy above rest in its model where it is known, with half its interval; else a dash."""
     if one is None or one.isolated_j is None:
         return "-"
     best = one.in_model_j or one.isolated_j
-    return energy(best.value)
+    return f"{energy(best.value)} ±{percent((best.high - best.low) / 2 / best.value)}"
 
 
 def _in_words(found: Interval) -> str:

@@ -33,7 +33,7 @@ WORK_COLUMNS: tuple[Column, ...] = (
     ("Moved", 7, "right"),
     ("MAC/B", 6, "right"),
 )
-ENERGY_COLUMN: Column = ("Energy", 8, "right")
+ENERGY_COLUMN: Column = ("Above rest", 14, "right")
 INPUT_COLUMN: Column = ("Input", INPUT_WIDTH, "left")
 OUTPUT_COLUMN: Column = ("Output", OUTPUT_WIDTH, "left")
 # What a narrow terminal does without, the least wanted first: bars, spread, type.
@@ -66,7 +66,7 @@ class OperatorTable:
         for row in self._rows:
             name = Text(keep_end(plain(row.name), name_width), style="dim" if row.origin == "layout" else "")
             cells = _cells(row, largest, self._step_s) | (_work_cells(row) if is_wide else {})
-            cells["Energy"] = Text(energy_cell(self._found.of_kernel(row.index)))
+            cells["Above rest"] = Text(energy_cell(self._found.of_kernel(row.index)))
             table.add_row(name, *(cells[title] for title, _, _ in columns))
         yield table
         if not is_wide:

@@ -45,7 +45,7 @@ def meters(board: VirtualBoard) -> None:
         for meter in agent.meters():
             say(
                 f"meter: {meter.name}, boundary {meter.boundary}, every {meter.period_s} s, "
-                f"in steps of {meter.resolution} ({meter.unusable or 'can be read'})"
+                f"in steps of {meter.resolution or 'unknown size'} ({meter.unusable or 'can be read'})"
             )
 
 

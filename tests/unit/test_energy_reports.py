@@ -105,7 +105,7 @@ def test_windows_that_do_not_count_are_told() -> None:
 
     text = printed(render_run(run))
 
-    assert "window 1 left out" in text
+    assert "window 1 of 7 left out" in text
     assert "throttled" in text
 
 

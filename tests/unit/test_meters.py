@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -349,6 +350,29 @@ def test_a_trace_that_shows_no_load_is_refused_or_keeps_the_round_trips() -> Non
     assert kept.offset_s == 100.0
     assert kept.offset_error_s == pytest.approx(1.01)
     assert "not recognised" in (kept.alignment or "")
+
+
+@pytest.mark.parametrize("rate", [0.98, 1.02])
+def test_a_clock_that_runs_at_another_rate_is_refused(rate: float) -> None:
+    windows = a_pass()
+    trace = seen(windows, 0.0, 0.1, 0.1, 0.01, seed=4)
+    trace = replace(trace, at_s=tuple(1000.0 + (at_s - 1000.0) * rate for at_s in trace.at_s))
+
+    with pytest.raises(MeterError, match="at another rate"):
+        align(trace, windows, None, must_show=True)
+
+
+def test_a_clock_that_is_a_little_off_costs_certainty() -> None:
+    windows = a_pass()
+    trace = seen(windows, 0.0, 0.1, 0.1, 0.01, seed=4)
+    exact = align(trace, windows, None, must_show=True)
+    slow = replace(trace, at_s=tuple(at_s * 1.001 for at_s in trace.at_s))
+
+    found = align(slow, windows, None, must_show=True)
+
+    assert exact.offset_error_s is not None
+    assert found.offset_error_s is not None
+    assert found.offset_error_s > exact.offset_error_s
 
 
 def test_a_trace_shorter_than_the_pass_is_refused_where_its_clock_is_not_known() -> None:
