@@ -120,8 +120,8 @@ def _with_rate(
     span_s = (windows[-1].end_s - windows[0].start_s) / 2
     if abs(apart_s) > max(MOST_DRIFT * span_s, 3 * (first.error_s + second.error_s)):
         raise MeterError(
-            f"the trace's clock runs at another rate than the device's: between the halves of the pass its load moves by "
-            f"{abs(apart_s):.2g} s",
+            f"the trace's clock runs at another rate than the device's: its load moves by {abs(apart_s):.2g} s between "
+            "the halves of the pass",
             "record with a clock that keeps time",
         )
     return dataclasses.replace(found, error_s=max(found.error_s, abs(apart_s) / 2))

@@ -57,8 +57,44 @@ def test_without_a_budget_operators_are_left_out_and_the_model_is_measured(typed
     assert "no operator was measured in a loop" in done.stdout
 
 
-def test_a_meter_that_is_not_there_costs_the_energy_and_not_the_latency(typed: CommandLine) -> None:
-    done = typed.run("profile", "a.onnx", "--energy", "--meter", "hwmon:nothing", "--json", "a.json", *QUICK)
+def test_a_meter_that_is_named_and_not_there_is_told_before_anything_is_measured(typed: CommandLine) -> None:
+    done = typed.run("profile", "a.onnx", "--energy", "--meter", "hwmon:nothing", *QUICK)
+
+    assert done.returncode == 1
+    assert "no meter is called 'hwmon:nothing'; there are: " in done.stderr
+    assert "--meters" in done.stderr
+    assert typed.run("runs", "list", "--json").stdout.strip() == "[]"
+
+
+def test_a_simulated_board_is_not_measured_by_a_plug(typed: CommandLine) -> None:
+    done = typed.run("profile", "a.onnx", "-d", "board", "--energy", "--meter", "tasmota:127.0.0.1:9", *QUICK)
+
+    assert done.returncode == 1
+    assert "simulated board" in done.stderr
+
+
+def test_a_pass_without_a_trace_says_how_to_attach_one(typed: CommandLine) -> None:
+    done = typed.run("profile", "a.onnx", "-d", "board", "--energy", "--meter", "external", *QUICK)
+
+    assert done.returncode == 0, done.stderr
+    assert "edgeprof runs attach " in done.stderr
+    said = typed.run("carbon", "latest")
+    assert said.returncode == 1
+    assert "runs attach" in said.stderr
+
+
+def test_options_of_energy_without_energy_are_slips(typed: CommandLine) -> None:
+    for option, value in (("--energy-window", "20"), ("--energy-windows", "7"), ("--energy-budget", "60")):
+        done = typed.run("profile", "a.onnx", "-d", "board", option, value, *QUICK)
+
+        assert done.returncode == 2
+        assert f"{option} says how energy is measured" in done.stderr
+
+
+def test_a_board_without_a_sensor_costs_the_energy_and_not_the_latency(typed: CommandLine) -> None:
+    assert typed.run("devices", "add", "old", "sim:pi-4").returncode == 0
+
+    done = typed.run("profile", "a.onnx", "-d", "old", "--energy", "--json", "a.json", *QUICK)
 
     assert done.returncode == 3
     assert "no energy was measured: " in done.stderr
