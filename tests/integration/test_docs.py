@@ -96,22 +96,25 @@ def test_the_page_about_campaigns_can_be_followed_to_its_end(tmp_path: Path) -> 
     assert re.fullmatch(r"c[0-9a-f-]+ \[('done'(, )?){6}\] \[\]\n", done.stdout), done.stdout
 
 
+def said_by_each_command(page: Path, folder: Path) -> dict[str, str]:
+    """What every command of a page prints, then its Python, all run in that folder one after the other."""
+    (folder / "docs").symlink_to(ROOT / "docs")
+    home = {"EDGEPROF_HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "cache")}
+    environment = {**os.environ, **home, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    (block,) = PYTHON.findall(page.read_text())
+    said = {}
+    for command in [*(shlex.split(line) for line in typed_lines(page)), [sys.executable, "-c", block]]:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"$ {shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+        said[shlex.join(command)] = done.stdout
+    return said
+
+
 @pytest.mark.slow
 def test_the_page_about_energy_can_be_followed_to_its_end(tmp_path: Path) -> None:
-    (tmp_path / "docs").symlink_to(ROOT / "docs")
-    page = ROOT / "docs" / "how-to" / "energy.md"
-    home = {"EDGEPROF_HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    (block,) = PYTHON.findall(page.read_text())
-    said = []
+    said = said_by_each_command(ROOT / "docs" / "how-to" / "energy.md", tmp_path)
 
-    for command in [*(shlex.split(line) for line in typed_lines(page)), [sys.executable, "-c", block]]:
-        environment = {**os.environ, **home, "PATH": path}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"$ {shlex.join(command)}\n{done.stdout}\n{done.stderr}"
-        said.append(done.stdout)
-
-    profiled, grams, printed = (" ".join(text.split()) for text in said[-3:])
+    profiled, grams, printed = (" ".join(text.split()) for text in list(said.values())[-3:])
     assert "per inference, rest included, at the boundary 'soc-rails'" in profiled
     assert "have an energy of their own" in profiled
     assert "simulated" in grams
@@ -120,21 +123,9 @@ def test_the_page_about_energy_can_be_followed_to_its_end(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_the_page_about_carbon_can_be_followed_to_its_end(tmp_path: Path) -> None:
-    (tmp_path / "docs").symlink_to(ROOT / "docs")
-    page = ROOT / "docs" / "how-to" / "carbon.md"
-    home = {"EDGEPROF_HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    (block,) = PYTHON.findall(page.read_text())
-    lines = [shlex.split(line) for line in typed_lines(page)]
-    assert len(lines) > 10
+    said = said_by_each_command(ROOT / "docs" / "how-to" / "carbon.md", tmp_path)
 
-    said = {}
-    for command in [*lines, [sys.executable, "-c", block]]:
-        environment = {**os.environ, **home, "PATH": path}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"$ {shlex.join(command)}\n{done.stdout}\n{done.stderr}"
-        said[shlex.join(command)] = done.stdout
-
+    assert len(said) > 10
     printed = list(said.values())
     assert "\u00b5g" in printed[-1]
     (table,) = [text for command, text in said.items() if "carbon_table.py" in command]

@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from device_agents.energy_pass import energy_pass
-from device_agents.machine import Machine, OpenFile
+from device_agents.machine import Machine
 from device_agents.power import choose, discover
 from device_agents.power.sampler import MOST_FAILURES, Sampler
 from device_agents.runtimes import RuntimeRefusal
@@ -28,6 +28,7 @@ from device_agents.wire import (
     MeterInfo,
     ModelRef,
 )
+from tests.moved_machine import MovedMachine
 from tests.recorded_machine import RecordedMachine
 
 T = TypeVar("T")
@@ -353,22 +354,6 @@ def test_real_sampling_goes_on_beside_other_work_and_ends_with_its_context(tmp_p
     assert len(sampler.trace().at_s) == n_reads
     at_s = sampler.trace().at_s
     assert list(at_s) == sorted(at_s)
-
-
-class MovedMachine(Machine):
-    """This machine, with the files of another below a folder."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def read(self, path: str) -> str:
-        return super().read(f"{self.root}{path}")
-
-    def list(self, path: str) -> list[str]:
-        return super().list(f"{self.root}{path}")
-
-    def open(self, path: str, writable: bool = False) -> OpenFile:
-        return super().open(f"{self.root}{path}", writable)
 
 
 def write_chip(root: Path, microwatts: int) -> Path:

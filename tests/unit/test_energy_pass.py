@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from device_agents.energy_pass import energy_pass, require_discharging, sampling
-from device_agents.machine import Machine, OpenFile
+from device_agents.machine import Machine
 from device_agents.power import choose, discover
 from device_agents.runtimes import RuntimeRefusal
 from device_agents.runtimes.simulated_machine import SimulatedMachine
@@ -36,6 +36,7 @@ from device_agents.wire import (
     Sensor,
     Work,
 )
+from tests.moved_machine import MovedMachine
 
 QUIET = Sensor("module", rate_hz=10.0, noise_w=0.0, step_w=0.0)
 BOARD = Board(
@@ -263,22 +264,6 @@ def test_a_meter_that_is_not_there_is_refused_with_those_that_are() -> None:
     assert refusal.value.kind == "no-meter"
 
 
-class Supplied(Machine):
-    """This machine with the power supplies of a folder in the place of its own."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def read(self, path: str) -> str:
-        return super().read(f"{self.root}{path}")
-
-    def list(self, path: str) -> list[str]:
-        return super().list(f"{self.root}{path}")
-
-    def open(self, path: str, writable: bool = False) -> OpenFile:
-        return super().open(f"{self.root}{path}", writable)
-
-
 def written(root: Path, files: dict[str, str]) -> None:
     for name, content in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -293,7 +278,7 @@ def test_a_battery_on_a_charger_is_refused(tmp_path: Path, status: str) -> None:
     )
 
     with pytest.raises(RuntimeRefusal, match=f"battery {status} at 71 %") as refusal:
-        require_discharging(Supplied(tmp_path))
+        require_discharging(MovedMachine(tmp_path))
     assert refusal.value.kind == "charging"
     assert "unplug" in refusal.value.advice
 
@@ -302,7 +287,7 @@ def test_a_battery_that_feeds_the_device_is_not_refused(tmp_path: Path) -> None:
     battery = "sys/class/power_supply/battery"
     written(tmp_path, {f"{battery}/type": "Battery\n", f"{battery}/status": "Discharging\n"})
 
-    require_discharging(Supplied(tmp_path))
+    require_discharging(MovedMachine(tmp_path))
 
 
 # --- this machine's clock, threads and runtimes, with a chip's files in a folder ---
@@ -313,8 +298,8 @@ SHORT = EnergyPlan(
 )
 
 
-class Shown(Supplied):
-    """Supplied, but what is no meter is this machine's own: processes, clocks, load."""
+class Shown(MovedMachine):
+    """Moved, but what is no meter is this machine's own: processes, clocks, load."""
 
     def read(self, path: str) -> str:
         return super().read(path) if path.startswith("/sys/class/hwmon") else Machine.read(self, path)
@@ -406,7 +391,7 @@ def test_a_meter_that_goes_in_mid_pass_is_told_in_the_trace_and_the_pass_goes_on
 def test_a_meter_that_goes_before_it_is_opened_is_a_refusal(tmp_path: Path) -> None:
     """Found, then unplugged: a file that is there no more."""
     written(tmp_path, {f"{CHIP}/name": "ina226\n", f"{CHIP}/power1_input": "2000000\n"})
-    machine = Supplied(tmp_path)
+    machine = MovedMachine(tmp_path)
     meter = choose(machine, "")
     (tmp_path / CHIP / "power1_input").unlink()
 
