@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from edgeprof.models.example import write_example
 from edgeprof.store import Store
 from tests.integration.command_line import CommandLine
+from tests.integration.test_agent import processes
 
 QUICK = ("--rounds", "1", "--min-runs", "2", "--min-time", "0", "--gate-timeout", "0")
 
@@ -131,6 +134,23 @@ def test_a_campaign_measures_energy_where_its_plan_says_so(typed: CommandLine) -
 
     assert done.returncode == 0, done.stderr
     assert "per inference, rest included" in typed.run("runs", "show", "latest").stdout
+
+
+def test_an_interruption_while_operators_are_measured_loses_nothing_of_the_model(typed: CommandLine) -> None:
+    process = typed.start("profile", "a.onnx", "-d", "board", "--energy", *QUICK)
+    with Store(typed.folder / "edgeprof" / "store.sqlite") as store:
+        while not (kept := store.list()):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        run = store.get(kept[0].id)
+
+    assert process.returncode not in (0, 3), said
+    assert "Traceback" not in said
+    assert run.profile.energy is not None
+    assert run.loops is None
+    assert processes(typed.folder) == []
 
 
 def test_grams_of_a_run_with_energy_come_from_its_meter(typed: CommandLine) -> None:
