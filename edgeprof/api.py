@@ -143,7 +143,7 @@ def profile(
             before = run
             run = with_loops(opened, file, run, meter=meter or "", budget_s=energy_budget_s, on_progress=on_progress)
             if kept is not None and is_kept:
-                kept.replace(before, run)
+                _keep(run, kept, before)
     return Profile(run)
 
 
@@ -155,10 +155,13 @@ def _energy_plan(meter: str | None, windows: int, window_s: float) -> wire.Energ
     )
 
 
-def _keep(run: Run, store: Store) -> bool:
-    """Whether it was stored; a run that cannot be has been measured all the same: it is returned."""
+def _keep(run: Run, store: Store, before: Run | None = None) -> bool:
+    """Whether it was stored, in the place of `before` if there is one; else the caller still has it."""
     try:
-        store.add(run)
+        if before is None:
+            store.add(run)
+        else:
+            store.replace(before, run)
     except StoreError as error:
         warnings.warn(f"{error}; what to do: {error.advice}", stacklevel=3)
         return False

@@ -283,7 +283,8 @@ def _run_all(
                         # Kept before it is shown: a reader of our output that has left must not cost a measurement.
                         kept = list(_keep(run, store))
                         if settings.energy is not None and options["energy_budget"] > 0:
-                            run = _add_loops(opened, model, run, None if kept else store, options)
+                            before, run = run, _add_loops(opened, model, run, options)
+                            kept += _keep_more(before, run, None if kept else store)
                         runs.append(run)
                         complaints = [*kept, *_missing(run, settings)]
                         _show(run, out, options, is_kept=store is not None and not complaints)
@@ -324,13 +325,13 @@ def _measure(opened: OpenDevice, model: ModelFile, settings: Settings, wait_s: f
         time.sleep(LEASE_RETRY_S)
 
 
-def _add_loops(opened: OpenDevice, model: ModelFile, run: Run, store: Store | None, options: dict[str, Any]) -> Run:
+def _add_loops(opened: OpenDevice, model: ModelFile, run: Run, options: dict[str, Any]) -> Run:
     """The run with its operators' energy; it was kept before, and an interruption costs nothing of that."""
     from edgeprof.cli.progress import progress_bar
     from edgeprof.operator_loops import with_loops
 
     with progress_bar(f"operators of {model.name} on {opened.device.name}") as on_progress:
-        found = with_loops(
+        return with_loops(
             opened,
             model,
             run,
@@ -338,9 +339,17 @@ def _add_loops(opened: OpenDevice, model: ModelFile, run: Run, store: Store | No
             budget_s=options["energy_budget"],
             on_progress=on_progress,
         )
-    if store is not None:
-        store.replace(run, found)
-    return found
+
+
+def _keep_more(before: Run, after: Run, store: Store | None) -> Iterator[EdgeprofError]:
+    """Store what was found later; what went wrong if it could not be: it is shown all the same."""
+    from edgeprof.errors import StoreError
+
+    try:
+        if store is not None:
+            store.replace(before, after)
+    except StoreError as error:
+        yield error
 
 
 def _keep(run: Run, store: Store | None) -> Iterator[EdgeprofError]:
