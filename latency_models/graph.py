@@ -58,7 +58,9 @@ class Tensor:
     """One tensor. `shape` is None if not even the rank is known, and has None for each unknown dimension.
 
     `is_constant` says that its value is known when the model is loaded: weights, and what is made from weights alone.
-    `size_bytes` of a weight is what the file stores; of anything else it follows from type and shape.
+    `size_bytes` of a weight is what the file stores; of anything else it follows from type and shape. `values` are
+    those of a small constant (axes, shapes, scales), in C order, where they are known. `scale` and `zero_point` are
+    those of a quantised tensor built in code.
     """
 
     name: str
@@ -66,6 +68,9 @@ class Tensor:
     shape: Shape
     is_constant: bool = False
     size_bytes: int | None = None
+    values: tuple[float | int, ...] | None = None
+    scale: float | None = None
+    zero_point: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

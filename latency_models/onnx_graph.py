@@ -23,11 +23,13 @@ from latency_models.graph import (
     with_work,
 )
 
-__all__ = ["declared_inputs", "external_files", "load", "of_model", "parse", "read"]
+__all__ = ["declared_inputs", "dtype_name", "element_type", "external_files", "load", "of_model", "parse", "read"]
 
 # Shape inference reads the values of shapes, axes, pads; nothing with more elements than this can be one of them.
 MAX_SHAPE_VALUES = 1024
 MAX_ATTRIBUTE_VALUES = 64
+# Axes, bounds and scales have no more numbers than this.
+MAX_SMALL_VALUES = 16
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 MAX_SCOPES_LENGTH = 4096
 
@@ -269,8 +271,21 @@ def _set_shape(tensor: TypeProto.Tensor, name: str, shape: tuple[int, ...]) -> d
 # --- reading it ----------------------------------------------------------------------------------------------------
 
 
-def _dtype(code: int) -> str | None:
+def dtype_name(code: int) -> str | None:
+    """The name that numpy has for an ONNX element type; None for one that is not known."""
     return _DTYPES.get(code)
+
+
+def element_type(dtype: str) -> int:
+    """The ONNX element type of numpy's name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return {name: code for code, name in _DTYPES.items()}[dtype]
+
+
+_dtype = dtype_name
 
 
 def _shape(tensor: TypeProto.Tensor) -> Shape:
@@ -294,6 +309,18 @@ def _attribute(attribute: AttributeProto) -> object:
     if attribute.type in (AttributeProto.INTS, AttributeProto.FLOATS, AttributeProto.STRINGS):
         return [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in value]
     return f"<{AttributeProto.AttributeType.Name(attribute.type).lower()}>"
+
+
+def _small_values(tensor: TensorProto) -> tuple[float, ...] | None:
+    """The numbers of a small stored tensor, in C order: axes, shapes, scales; None of any other."""
+    if _count(tensor.dims) > MAX_SMALL_VALUES or tensor.data_location == TensorProto.EXTERNAL:
+        return None
+    if tensor.data_type in (TensorProto.STRING, TensorProto.UNDEFINED, TensorProto.COMPLEX64, TensorProto.COMPLEX128):
+        return None
+    try:
+        return tuple(onnx.numpy_helper.to_array(tensor).reshape(-1).tolist())
+    except (ValueError, TypeError, KeyError):
+        return None  # data that is not there, or not as long as the shape says
 
 
 def _scopes(node: NodeProto) -> tuple[str, ...]:
@@ -339,8 +366,14 @@ class _Reader:
 
     def add_constant(self, name: str, tensor: TensorProto) -> None:
         dtype, shape = _dtype(tensor.data_type), tuple(tensor.dims)
-        size = size_of(dtype, shape)
-        self.tensors[name] = Tensor(name=name, dtype=dtype, shape=shape, is_constant=True, size_bytes=size)
+        self.tensors[name] = Tensor(
+            name=name,
+            dtype=dtype,
+            shape=shape,
+            is_constant=True,
+            size_bytes=size_of(dtype, shape),
+            values=_small_values(tensor),
+        )
 
     def walk(self, graph: GraphProto, body: str, outer: Mapping[str, str]) -> None:
         """Add everything of `graph`; `outer` maps names that it may use from around it to their unique names."""

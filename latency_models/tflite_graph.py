@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ import tflite
 
 from latency_models.graph import DeclaredInput, Graph, GraphError, Operator, ShapeError, Tensor, size_of, with_work
 
-__all__ = ["IDENTIFIER", "read", "with_input_shapes"]
+__all__ = ["IDENTIFIER", "parse", "read", "with_input_shapes"]
 
 # File identifier of the flatbuffer, bytes 4 to 7 (tensorflow/compiler/mlir/lite/schema/schema.fbs).
 IDENTIFIER = b"TFL3"
@@ -29,6 +30,10 @@ _BODIES = {
     "decomposition_subgraph_index": "decomposition",
 }
 
+# Axes, bounds and scales have no more numbers than this; their types, as `struct` calls them.
+MAX_SMALL_VALUES = 16
+_NUMBERS = {"int32": "i", "int64": "q", "float32": "f", "int8": "b", "uint8": "B", "bool": "?"}
+
 # What the generated code raises when an offset in a damaged file points outside of it.
 _DAMAGE = (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError, MemoryError, RecursionError)
 
@@ -37,7 +42,7 @@ def read(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, batch:
     """Read the graph of a TFLite file.
 
     The shapes are those stored in the file, which are what the runtime allocates when nothing is resized. Where
-    `shapes` or `batch` really resize an input, the shapes behind it become unknown: nothing is inferred.
+    `shapes` or `batch` really resize an input, those behind it follow from the operators, as far as these are known.
 
     Args:
         path: the file.
@@ -48,15 +53,25 @@ def read(path: Path, shapes: Mapping[str, tuple[int, ...]] | None = None, batch:
         OSError: the file cannot be read.
         GraphError: it is not a TFLite model, it is damaged, or (a ShapeError) `shapes` does not fit its inputs.
     """
-    data = path.read_bytes()
+    return parse(path.read_bytes(), path.name, shapes, batch)
+
+
+def parse(
+    data: bytes, name: str, shapes: Mapping[str, tuple[int, ...]] | None = None, batch: int | None = None
+) -> Graph:
+    """Read the graph from the bytes of a file; `name` is for messages. See `read`.
+
+    Raises:
+        GraphError: it is not a TFLite model, it is damaged, or (a ShapeError) `shapes` does not fit its inputs.
+    """
     if data[4:8] != IDENTIFIER:
-        raise GraphError(f"{path.name} is not a TFLite model: bytes 4 to 7 are not {IDENTIFIER.decode()}")
+        raise GraphError(f"{name} is not a TFLite model: bytes 4 to 7 are not {IDENTIFIER.decode()}")
     try:
         reader = _Reader(tflite.Model.GetRootAsModel(data, 0), len(data))
-        graph = reader.graph(path.name)
+        graph = reader.graph(name)
     except _DAMAGE as error:
         raise GraphError(
-            f"{path.name} is damaged or cut off: its {len(data)} bytes point to places outside of them"
+            f"{name} is damaged or cut off: its {len(data)} bytes point to places outside of them"
         ) from error
     wanted = {name: (batch, *dims[1:]) for name, dims in reader.dynamic_batches.items() if batch is not None}
     return with_input_shapes(graph, {**wanted, **(shapes or {})})
@@ -67,7 +82,7 @@ def _names(enum: type) -> dict[int, str]:
 
 
 def with_input_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
-    """The graph with its inputs resized; the shapes behind those that change become unknown: nothing is inferred.
+    """The graph with its inputs resized, and the shapes that follow from it; see `tflite_shapes`.
 
     Raises:
         ShapeError: a name is not an input, or a shape has another rank.
@@ -88,8 +103,9 @@ def with_input_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Gr
         name: replace(tensor, shape=None, size_bytes=None) if name in made and not tensor.is_constant else tensor
         for name, tensor in graph.tensors.items()
     }
-    note = "an input was resized: a TFLite file does not tell the shapes that follow from it"
-    return replace(graph, tensors=tensors, notes=(*graph.notes, note)).with_shapes(changed)
+    from latency_models.tflite_shapes import followed
+
+    return followed(replace(graph, tensors=tensors).with_shapes(changed))
 
 
 @dataclass
@@ -192,7 +208,18 @@ class _Reader:
             shape=shape,
             is_constant=stored > 0,
             size_bytes=stored or size_of(dtype, shape),
+            values=self._small_values(tensor.Buffer(), dtype, shape) if stored else None,
         )
+
+    def _small_values(self, buffer: int, dtype: str | None, shape: tuple[int, ...]) -> tuple[float | int, ...] | None:
+        """The numbers of a small stored tensor, in C order: axes, shapes, paddings; None of any other."""
+        found = self.model.Buffers(buffer)
+        count = math.prod(shape)
+        if dtype not in _NUMBERS or count > MAX_SMALL_VALUES or found.Offset() > 1:
+            return None
+        form = f"<{count}{_NUMBERS[dtype]}"
+        data = bytes(found.Data(i) for i in range(found.DataLength())) if found.DataLength() <= 8 * count else b""
+        return struct.unpack(form, data) if len(data) == struct.calcsize(form) else None
 
     def _shape(self, tensor: Any) -> tuple[int, ...]:
         return tuple(int(tensor.Shape(i)) for i in range(self._bounded(tensor.ShapeLength())))

@@ -24,6 +24,12 @@ fi
 [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV"
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 
+# LightGBM's wheel leaves this library to the system.
+if ! ldconfig -p | grep -q libgomp.so.1 && ! sh tools/apt.sh "libgomp1"; then
+    echo "setup: libgomp.so.1 is missing; predictors need it: install libgomp1" >&2
+    exit 1
+fi
+
 # tflite-runtime needs an environment of its own; Pythons it has no wheel for do without, and say so.
 if "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then
     "$VENV/bin/edgeprof" devices setup local --runtime tflite

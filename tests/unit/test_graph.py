@@ -223,7 +223,7 @@ def test_subgraphs_of_a_tflite_file_stand_under_the_operator_that_calls_them(mod
     assert len({operator.name for operator in graph.operators}) == len(graph.operators)
 
 
-def test_resizing_a_tflite_input_leaves_what_follows_unknown(models_dir: Path) -> None:
+def test_resizing_a_tflite_input_resizes_what_follows(models_dir: Path) -> None:
     path = find(models_dir, "face_landmark.tflite")
 
     same = tflite_graph.read(path, {"input_1": (1, 192, 192, 3)})
@@ -231,8 +231,8 @@ def test_resizing_a_tflite_input_leaves_what_follows_unknown(models_dir: Path) -
 
     assert same == tflite_graph.read(path)
     assert resized.shape("input_1") == (2, 192, 192, 3)
-    assert resized.operators[0].macs is None
-    assert "resized" in resized.notes[0]
+    assert resized.operators[0].macs == 2 * (same.operators[0].macs or 0)
+    assert resized.shape(resized.operators[0].outputs[0]) == (2, 96, 96, 16)
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.01, 0.5, 0.9, 0.9999])

@@ -1,0 +1,185 @@
+"""From the sum of kernels to the latency of a whole net, and how far off that was on nets that were not used for it.
+
+A net takes what its kernels take one by one, a little more or less for each kind (caches that are warm or cold), a
+little for each kernel (dispatch) and something for itself (calling the runtime). These few numbers are fitted to whole
+nets, drawn towards "nothing to correct", so that a handful of nets is enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["GROUPS", "Correction", "Net", "Scores", "group_of", "net_sd", "normal_spans"]
+
+Array = NDArray[np.float64]
+# Kinds of kernels whose time in a net may differ from that alone in its own way.
+GROUPS = ("multiplying", "depthwise", "moving")
+# How far from "nothing to correct" is plausible: a quarter of each group's time, a microsecond a kernel, 20 a net.
+BELIEF = np.array([0.25, 0.25, 0.25, 1e-6, 2e-5])
+NOTHING = np.array([1.0, 1.0, 1.0, 0.0, 0.0])
+ERROR = 0.05
+# As if so many nets had shown that predictions are not off.
+BELIEF_IN_SCALE = 8.0
+# Profilers take up to some microseconds to time a kernel; which it is, the nets tell.
+OVERHEADS_S = (0.0, 2e-7, 4e-7, 6e-7, 8e-7, 1e-6, 1.25e-6, 1.5e-6, 1.75e-6, 2e-6, 2.5e-6, 3e-6, 4e-6, 6e-6)
+# Of a kernel's time at least this much is its own.
+LEAST_SHARE = 0.1
+# Errors of kernels in one net go the same way to this part.
+TOGETHER = 0.3
+# Even of a net that is well known, so much is not.
+LEAST_SD = 0.02
+
+
+def group_of(family: str) -> int:
+    """The place in `GROUPS` of a family of kernels."""
+    if family.startswith("depthwise"):
+        return 1
+    return 0 if "convolution" in family or family.startswith(("dense", "matrix product")) else 2
+
+
+def net_sd(time_s: Array, sd: Array) -> float:
+    """Standard deviation of the logarithm of a sum of kernels, each of which takes `time_s` with `sd`."""
+    total = float(time_s.sum())
+    if total <= 0:
+        return LEAST_SD
+    shares = time_s / total * sd
+    apart, together = float((shares**2).sum()), float(shares.sum()) ** 2
+    return math.sqrt(LEAST_SD**2 + TOGETHER * together + (1 - TOGETHER) * apart)
+
+
+@dataclass(frozen=True)
+class Net:
+    """The kernels of one net, n of them: what each takes alone and its place in `GROUPS`, both (n,)."""
+
+    time_s: Array
+    group: NDArray[np.int64]
+
+    def sums(self, overhead_s: float) -> Array:
+        """Seconds of each group without the overhead of timing, and the number of kernels, (4,)."""
+        left = np.maximum(self.time_s - overhead_s, LEAST_SHARE * self.time_s)
+        return np.append(np.bincount(self.group, weights=left, minlength=len(GROUPS)), float(len(left)))
+
+
+@dataclass(frozen=True)
+class Correction:
+    """latency = scale x (sum over groups of factor x seconds + per_kernel_s x kernels + per_run_s).
+
+    Timing a kernel costs `overhead_s`, which is in its time and not in a net's. All of these come from what the kernels
+    of the nets themselves took (in the same minute, so that a slower moment is in both); `scale` is what predictions
+    of these kernels were off by, all in all. `n_nets` it was fitted to.
+    """
+
+    factors: tuple[float, float, float]
+    per_kernel_s: float
+    per_run_s: float
+    overhead_s: float
+    n_nets: int
+    scale: float = 1.0
+
+    @classmethod
+    def none(cls) -> Correction:
+        """Nothing is known of whole nets: the sum as it is."""
+        return cls((1.0, 1.0, 1.0), 0.0, 0.0, 0.0, 0)
+
+    @classmethod
+    def fit(cls, nets: Sequence[Net], latency_s: Array) -> Correction:
+        """Fit to n nets, which took `latency_s` (n,); of several overheads of timing the best is taken."""
+        found = [cls._with_overhead(overhead_s, nets, latency_s) for overhead_s in OVERHEADS_S]
+        return min(found, key=lambda one: one[1])[0]
+
+    @classmethod
+    def _with_overhead(cls, overhead_s: float, nets: Sequence[Net], latency_s: Array) -> tuple[Correction, float]:
+        """The correction, and how badly it fits."""
+        sums = np.stack([net.sums(overhead_s) for net in nets])
+        columns = np.concatenate([sums, np.ones((len(sums), 1))], axis=1) / latency_s[:, None]
+        weights = np.ones(len(sums))
+        found = NOTHING
+        for _ in range(5):
+            rows = np.concatenate([columns * (weights / ERROR)[:, None], np.diag(1.0 / BELIEF)])
+            wanted = np.concatenate([weights / ERROR, NOTHING / BELIEF])
+            found = np.linalg.lstsq(rows, wanted, rcond=None)[0]
+            errors = np.abs(columns @ found - 1.0)
+            typical = max(0.01, float(np.median(errors)))
+            weights = np.sqrt(np.minimum(1.0, 2.0 * typical / np.maximum(errors, 1e-9)))
+        factors = tuple(float(max(LEAST_SHARE, value)) for value in found[:3])
+        made = cls(
+            (factors[0], factors[1], factors[2]),
+            float(max(0.0, found[3])),
+            float(max(0.0, found[4])),
+            overhead_s,
+            len(sums),
+        )
+        errors = np.minimum(np.abs(np.log(made.apply(nets) / latency_s)), 1.0)
+        return made, float(np.mean(errors)) + float((((found - NOTHING) / BELIEF) ** 2).sum()) * ERROR / len(sums) / 10
+
+    def apply(self, nets: Sequence[Net]) -> Array:
+        """Latencies of n nets in seconds, (n,)."""
+        sums = np.stack([net.sums(self.overhead_s) for net in nets])
+        found: Array = sums[:, :3] @ np.array(self.factors) + self.per_kernel_s * sums[:, 3] + self.per_run_s
+        return found * self.scale
+
+    def scaled_to(self, nets: Sequence[Net], latency_s: Array) -> Correction:
+        """With the scale at which predicted nets are right in the middle; of few nets, only part of the way."""
+        off = float(np.median(np.log(latency_s / self.apply(nets))))
+        return replace(self, scale=self.scale * math.exp(off * len(nets) / (len(nets) + BELIEF_IN_SCALE)))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Errors of whole nets in units of their predicted standard deviation, each net of a family that was held out.
+
+    Split conformal prediction (Lei et al., Distribution-free predictive inference for regression, 2018): an interval
+    of the score's quantile holds with its level, for nets that are as like the calibrated ones as those are to each
+    other.
+    """
+
+    values: tuple[float, ...]
+
+    def quantile(self, level: float) -> float:
+        """How many standard deviations an interval of this level spans on each side."""
+        n = len(self.values)
+        if not n:
+            return 2.0 * normal_spans(level)
+        rank = math.ceil((n + 1) * level)
+        ordered = sorted(self.values)
+        if rank <= n:
+            return ordered[rank - 1]
+        # Too few nets for this level: beyond the worst by as much as a normal distribution's tail goes on.
+        reached = n / (n + 1)
+        return ordered[-1] * normal_spans(level) / normal_spans(reached)
+
+    def guarantees(self, level: float) -> bool:
+        """Whether there are nets enough for this level."""
+        return math.ceil((len(self.values) + 1) * level) <= len(self.values)
+
+    @classmethod
+    def held_out(
+        cls, measured: Sequence[Net], predicted: Sequence[Net], latency_s: Array, sds: Array, families: Sequence[str]
+    ) -> tuple[Scores, Array]:
+        """Scores of n nets, each family predicted by a correction that was fitted to the others; log errors too."""
+        errors = np.empty(len(latency_s))
+        for family in set(families):
+            outside = np.array([one == family for one in families])
+            known_s = latency_s[~outside]
+            correction = Correction.none()
+            if len(known_s):
+                correction = Correction.fit(_those(measured, ~outside), known_s)
+                correction = correction.scaled_to(_those(predicted, ~outside), known_s)
+            errors[outside] = np.log(latency_s[outside] / correction.apply(_those(predicted, outside)))
+        return cls(tuple(float(value) for value in np.abs(errors) / sds)), errors
+
+
+def _those(nets: Sequence[Net], chosen: NDArray[np.bool_]) -> list[Net]:
+    return [net for net, is_chosen in zip(nets, chosen, strict=True) if is_chosen]
+
+
+def normal_spans(level: float) -> float:
+    """How many standard deviations of a normal distribution hold this share of it, on both sides of the mean."""
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(0.5 + level / 2)

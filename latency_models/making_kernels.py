@@ -1,0 +1,161 @@
+"""From a model to the kernels that a target's runtime makes of it: asked where the runtime is here, else as learned."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from latency_models.estimate import Uncovered
+from latency_models.graph import Graph, GraphError, Operator
+from latency_models.kernels import KernelSpec, of_nodes
+from latency_models.observations import Target
+from latency_models.patterns import Patterns
+
+__all__ = ["UNKNOWN", "KernelMaker", "Kernels"]
+
+# The runtime of a target of which nothing was measured.
+UNKNOWN = "unknown"
+
+# An operator of which not even the shapes are known counts for this, so that it never counts for nothing.
+UNKNOWN_S = 1e-5
+# What the bodies of a choice are called (onnx's If).
+BRANCHES = ("then_branch", "else_branch")
+# These hand over a variable's name, or look whether something was done before (TFLite).
+COMPUTES_NOTHING = frozenset(("VAR_HANDLE", "CALL_ONCE"))
+# Models whose kernels are remembered, by the digest of their file.
+MOST_REMEMBERED = 64
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The kernels of a model, with the names of the nodes that each runs; `unknown` has what could not be described."""
+
+    kernels: tuple[KernelSpec, ...]
+    nodes: tuple[tuple[str, ...], ...]
+    unknown: tuple[Uncovered, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class KernelMaker:
+    """Makes kernels as one target's runtime does."""
+
+    def __init__(self, target: Target, patterns: Patterns) -> None:
+        self._target = target
+        self._patterns = patterns
+        self._remembered: dict[object, Kernels] = {}
+
+    def of_model(
+        self,
+        model: str | os.PathLike[str] | bytes | Graph,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        batch: int | None = None,
+    ) -> Kernels:
+        """The kernels of a model; see `Predictor.predict`."""
+        if isinstance(model, Graph):
+            return self.of_graph(model)
+        from latency_models.reading import read
+
+        data = model if isinstance(model, bytes) else Path(model).read_bytes()
+        key = (hashlib.sha256(data).digest(), repr(sorted((shapes or {}).items())), batch)
+        if key not in self._remembered:
+            name = "the model" if isinstance(model, bytes) else Path(model).name
+            graph = read(data, shapes=shapes, batch=batch, default_dim=1, name=name)
+            while len(self._remembered) >= MOST_REMEMBERED:
+                self._remembered.pop(next(iter(self._remembered)))
+            self._remembered[key] = self.of_graph(graph, data if isinstance(model, bytes) else Path(model))
+        return self._remembered[key]
+
+    def of_graph(self, graph: Graph, source: bytes | Path | None = None) -> Kernels:
+        """The kernels of a graph, whose file is `source` if there is one to ask the runtime with."""
+        executed = self._executed(graph, source) if self._can_ask(graph) else None
+        if executed is not None:
+            nodes, choices = _taken(executed)
+            return _described(executed, [(node,) for node in nodes], (*graph.notes, *choices))
+        groups: Sequence[Sequence[Operator]] = self._patterns.groups(_each_time(graph))
+        unseen = sorted({node.type for group in groups if not self._patterns.knows(group) for node in group})
+        told = [self._why_not_asked(graph, source)]
+        if unseen and self._target.runtime != UNKNOWN:
+            told.append(f"the runtime was never seen to run {', '.join(unseen)}: taken as a kernel of its own")
+        return _described(graph, groups, (*graph.notes, *(note for note in told if note)))
+
+    def _executed(self, graph: Graph, source: bytes | Path | None) -> Graph | None:
+        """What the runtime here makes of it; of a graph without a file, of one with weights that are all alike."""
+        from latency_models.ask_onnxruntime import executed_graph
+
+        if source is not None:
+            return executed_graph(source, graph, self._target.optimization)
+        from latency_models.write_onnx import onnx_bytes
+
+        try:
+            return executed_graph(onnx_bytes(graph, seed=None), graph, self._target.optimization)
+        except GraphError:
+            return None  # a graph that was read, and whose constants are not all known: patterns are what is left
+
+    def _can_ask(self, graph: Graph) -> bool:
+        from latency_models.ask_onnxruntime import version
+
+        return (
+            graph.format == "onnx"
+            and self._target.runtime == "onnxruntime"
+            and self._target.delegate is None
+            and self._target.architecture == platform.machine()
+            and version() == self._target.runtime_version
+        )
+
+    def _why_not_asked(self, graph: Graph, source: bytes | Path | None) -> str:
+        if graph.format != "onnx" or self._target.runtime != "onnxruntime" or source is None:
+            return ""
+        from latency_models.ask_onnxruntime import version
+
+        here = f"{platform.machine()} with ONNX Runtime {version() or '(none)'}"
+        there = f"{self._target.architecture} with {self._target.runtime_version}"
+        return f"kernels are as learned in training: this machine is {here}, the target {there}"
+
+
+def _each_time(graph: Graph) -> Graph:
+    """Without what runs once before the first inference, and what only says which variable is meant."""
+    once = tuple(f"{node.name}/" for node in graph.operators if node.type == "CALL_ONCE")
+    nodes = [
+        node
+        for node in graph.operators
+        if node.type not in COMPUTES_NOTHING and not (once and f"{node.body}/".startswith(once))
+    ]
+    return replace(graph, operators=tuple(nodes))
+
+
+def _taken(executed: Graph) -> tuple[list[Operator], tuple[str, ...]]:
+    """The nodes that run: of each choice (If) those of the larger branch, which the data may not take."""
+    work: dict[tuple[str, str], float] = defaultdict(float)
+    for node in executed.operators:
+        parts = node.body.split("/") if node.body else []
+        for depth in range(1, len(parts)):
+            if parts[depth] in BRANCHES:
+                owner, branch = "/".join(parts[:depth]), "/".join(parts[: depth + 1])
+                work[owner, branch] += (node.macs or 0) + (node.moved_bytes or 0) + 1.0
+    larger: dict[str, str] = {}
+    for (owner, branch), amount in work.items():
+        if owner not in larger or amount > work[owner, larger[owner]]:
+            larger[owner] = branch
+    not_taken = tuple(f"{branch}/" for owner, branch in work if larger[owner] != branch)
+    nodes = [node for node in executed.operators if not node.is_folded and not f"{node.body}/".startswith(not_taken)]
+    notes = (f"{len(larger)} choices depend on the data: the larger branch of each is counted",) if larger else ()
+    return nodes, notes
+
+
+def _described(graph: Graph, groups: Sequence[Sequence[Operator]], notes: tuple[str, ...]) -> Kernels:
+    kernels, nodes, unknown = [], [], []
+    for group in groups:
+        kernel = of_nodes(graph, group)
+        names = tuple(node.name for node in group)
+        if kernel is not None:
+            kernels.append(kernel)
+            nodes.append(names)
+        else:
+            reason = f"{group[0].type}: a shape that it needs is not known before the model runs"
+            unknown.append(Uncovered(operator=", ".join(names), reason=reason, latency_s=UNKNOWN_S))
+    return Kernels(tuple(kernels), tuple(nodes), tuple(unknown), notes)
