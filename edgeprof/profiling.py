@@ -16,10 +16,10 @@ from edgeprof.deadlines import Deadlines
 from edgeprof.errors import EdgeprofError, JobRefused, LinkError, UsageError
 from edgeprof.fleet import Device
 from edgeprof.links import Link, open_link
-from edgeprof.models import ModelFile, board_to_simulate, input_notes, map_operators, with_groups, work
+from edgeprof.models import ModelFile, board_to_simulate, describe, input_notes, map_operators, with_groups, work
 from edgeprof.provision import python_for
 from edgeprof.reference import Reference, check_outputs
-from edgeprof.run import OutputCheck, Run, new_run_id
+from edgeprof.run import Described, Operator, OutputCheck, Run, new_run_id
 
 __all__ = ["Measure", "OnProgress", "OpenDevice", "Settings", "attached"]
 
@@ -236,6 +236,7 @@ class OpenDevice:
         mapped = time.perf_counter()
         check, check_missing = self._check_outputs(model, settings, profile, on_progress)
         ends_s = {"map operators": mapped - begin, "check outputs": time.perf_counter() - mapped}
+        described, doubts = _described(model, profile, found.operators if found is not None else ())
         return Run(
             id=new_run_id(),
             created_at_s=time.time(),
@@ -244,10 +245,11 @@ class OpenDevice:
             profile=dataclasses.replace(profile, output_values=()),
             operators=with_groups(found.operators, model.graph) if found is not None else (),
             structure=found.structure if found is not None else None,
-            notes=(*input_notes(model, profile.job.runtime), *(found.notes if found is not None else ())),
+            notes=(*input_notes(model, profile.job.runtime), *(found.notes if found is not None else ()), *doubts),
             stages_s={**(stages_s or {}), **ends_s},
             output_check=check,
             output_check_missing=check_missing,
+            described=described,
         )
 
     def with_origin(self, profile: wire.Profile) -> wire.Profile:
@@ -298,6 +300,18 @@ class OpenDevice:
             board=board_to_simulate(self.device.board or ""),
             work=work(model.graph),
         )
+
+
+def _described(
+    model: ModelFile, profile: wire.Profile, operators: tuple[Operator, ...]
+) -> tuple[tuple[Described, ...], tuple[str, ...]]:
+    """The kernels in the words that predictors learn from, and what is doubtful of it."""
+    if profile.operators is None:
+        return (), ()
+    try:
+        return describe(model, profile.operators, operators), ()
+    except Exception as error:  # an odd graph must cost what is learned from the run, and never the run
+        return (), (f"kernels could not be described for predictors: {type(error).__name__}: {error}",)
 
 
 def attached(opened: OpenDevice, model: ModelFile, job: wire.Job, on_progress: OnProgress | None) -> wire.Profile:

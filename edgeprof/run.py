@@ -14,9 +14,11 @@ import msgspec
 
 from device_agents.wire import EnergyPass, Profile, RuntimeOptions
 from edgeprof.errors import StoreError
+from latency_models.kernels import KernelSpec
 
 __all__ = [
     "SCHEMA",
+    "Described",
     "Operator",
     "OperatorLoop",
     "OperatorLoops",
@@ -130,6 +132,18 @@ class Structure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Described:
+    """Timed kernels in the words that predictors learn from: what they were given, and the types of the nodes they ran.
+
+    `kernels` are indices as in `Operator.kernel`: several where the runtime made several kernels of the same nodes.
+    """
+
+    kernels: tuple[int, ...]
+    kernel: KernelSpec
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class OperatorLoop:
     """An operator as the runtime executed it, cut out as a small model of its own and measured in a loop.
 
@@ -165,7 +179,8 @@ class Run:
     were passed over and why. `stages_s` tells where the host's time went (connect, probe, push, profile, map).
     `structure` is the structural check of the operators; None where they were not timed.
     `output_check_missing` says why outputs were not compared; both are None in documents from before that was done.
-    `loops` has the raw energy of single operators; `loops_missing` says why not.
+    `loops` has the raw energy of single operators; `loops_missing` says why not. `described` is what predictors learn
+    from.
     """
 
     id: str
@@ -181,6 +196,7 @@ class Run:
     structure: Structure | None = None
     loops: OperatorLoops | None = None
     loops_missing: str | None = None
+    described: tuple[Described, ...] = ()
     schema: int = SCHEMA
 
 

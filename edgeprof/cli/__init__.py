@@ -33,10 +33,12 @@ SYSTEM_ADVICE = {
 OTHER_ADVICE = "run it again with --debug after `edgeprof` to see where it happened"
 # Command, where it is, and its line in the overview: importing a command to ask for its help would cost start-up time.
 COMMANDS = {
-    "demo": ("edgeprof.cli.demo:demo", "The whole story on this machine, in under a minute."),
+    "demo": ("edgeprof.cli.demo:demo", "The whole story on this machine, in two minutes."),
     "check": ("edgeprof.cli.check:check", "Stop a release that is slower than its baseline, or over budget."),
     "devices": ("edgeprof.cli.devices:devices", "The devices edgeprof can reach."),
     "profile": ("edgeprof.cli.profile:profile", "Profile models on devices."),
+    "predict": ("edgeprof.cli.predict:predict", "The latency of a model without running it, and how far to trust it."),
+    "predictors": ("edgeprof.cli.predictors:predictors", "Turn a device into a predictor of latency."),
     "sim": ("edgeprof.cli.sim:sim", "Boards that can be simulated, for people who have none."),
     "campaign": ("edgeprof.cli.campaign:campaign", "Many models on many devices: interleaved, retried, resumed."),
     "carbon": ("edgeprof.cli.carbon:carbon", "Grams of CO2e per inference, with every input's source."),

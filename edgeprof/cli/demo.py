@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
     from edgeprof.run import Run
+    from latency_models.estimate import Estimate
 
 MOST_WAITING_S = 15.0
-EPILOG = "\b\nExample:\n  edgeprof demo"
+EPILOG = "\b\nExamples:\n  edgeprof demo\n  edgeprof demo --training 20"
 
 NEXT = """
 What to type next
@@ -18,6 +20,8 @@ What to type next
   edgeprof runs list                                  what was kept, with every raw sample
   edgeprof runs export {run} --trace trace.json       one inference, for chrome://tracing or ui.perfetto.dev
   edgeprof carbon {run} --zone FR --rate 10/s         grams where you are, with every input's source
+  edgeprof predictors train --budget 20m              a predictor of this machine that is good for something
+  edgeprof predict YOUR_MODEL.onnx --board pi-5       no device at all: from a data sheet, with a wide interval
   edgeprof devices add pi5 ssh://pi@raspberrypi.local --install-key
   edgeprof devices doctor pi5                         what is missing there
   edgeprof profile YOUR_MODEL.onnx -d pi5 --operators the same on your board
@@ -25,8 +29,16 @@ What to type next
 
 
 @click.command(epilog=EPILOG)
-def demo() -> int:
-    """Make a small real model, profile it on this machine, and explain the numbers. Takes under a minute."""
+@click.option(
+    "--training",
+    "training_s",
+    type=click.FloatRange(0, 3600),
+    default=45.0,
+    show_default=True,
+    help="Seconds of measuring for the predictor; 0 leaves it out.",
+)
+def demo(training_s: float) -> int:
+    """Make a small real model, predict it, profile it on this machine, explain the numbers. Takes about two minutes."""
     from device_agents import wire
     from edgeprof.cli.output import console
     from edgeprof.cli.progress import progress_bar
@@ -43,7 +55,8 @@ def demo() -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_example(path)
     click.echo(f"1. Made a small image classifier: {path}")
-    click.echo("2. The agent measures it here, through the same protocol as on a board. This takes about ten seconds,")
+    estimate = _predict(path, training_s) if training_s > 0 else None
+    click.echo("3. The agent measures it here, through the same protocol as on a board. This takes about ten seconds,")
     click.echo(f"   and up to {MOST_WAITING_S:.0f} more where the machine is busy: rounds wait for quiet.")
     model = read_model(path)
     settings = Settings(operators=True, gate=wire.Gate(timeout_s=MOST_WAITING_S))
@@ -55,10 +68,62 @@ def demo() -> int:
         run = device.profile(model, settings, on_progress)
         store.add(run)
     out.print(render_run(run, top=12))
-    click.echo("3. The verdict above says how far to trust these numbers, and what would make them better.")
+    click.echo("   The verdict above says how far to trust these numbers, and what would make them better.")
+    if estimate is not None:
+        _compare(run, estimate)
     _tell_grams(run)
     click.echo(NEXT.format(run=run.id), nl=False)
     return 0
+
+
+def _predict(path: Path, training_s: float) -> Estimate | None:
+    """Train a small predictor, and say what the model will take before it has ever run here."""
+    import tempfile
+
+    from edgeprof.cli.output import console
+    from edgeprof.errors import EdgeprofError
+    from edgeprof.fleet import Fleet
+    from edgeprof.places import fleet_file
+    from edgeprof.profiling import OpenDevice
+    from edgeprof.reports.estimate import render_estimate
+    from edgeprof.store import Store
+    from edgeprof.training.loop import Training
+    from edgeprof.training.plan import Plan
+
+    click.echo(
+        f"2. Small random models are measured for {training_s:.0f} s, and a predictor is trained on their kernels."
+    )
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="edgeprof-demo-") as folder,
+            Store(str(Path(folder) / "training.sqlite")) as store,
+            OpenDevice(Fleet.read(fleet_file()).device("local")) as device,
+        ):
+            trained = Training(device, store, Plan(runtime="onnxruntime", budget_s=training_s)).run()
+    except EdgeprofError as error:
+        click.echo(f"   no prediction: {error}")
+        return None
+    estimate = trained.predictor.predict(path)
+    console().print(render_estimate(path.name, estimate, top=4))
+    return estimate
+
+
+def _compare(run: Run, estimate: Estimate) -> None:
+    """What was predicted beside what was measured."""
+    from edgeprof.errors import MeasurementError
+    from edgeprof.reports.quantities import duration
+    from edgeprof.statistics import summarise
+
+    try:
+        measured_s = summarise(run.profile).median_s
+    except MeasurementError:
+        return
+    where = "inside" if estimate.low_s <= measured_s <= estimate.high_s else "OUTSIDE"
+    click.echo(
+        f"   Predicted {duration(estimate.latency_s)}, measured {duration(measured_s)} "
+        f"({estimate.latency_s / measured_s - 1:+.0%}): {where} the {estimate.level:.0%} interval "
+        f"of {duration(estimate.low_s)} to {duration(estimate.high_s)}."
+    )
 
 
 def _tell_grams(run: Run) -> None:

@@ -35,7 +35,7 @@ def to_settings(options: dict[str, Any]) -> Settings:
             library=options["library"],
             affinity=() if options["affinity"] is None else _cpus(options["affinity"]),
             streams=options["streams"],
-            shapes=_shapes(options["shapes"]),
+            shapes=to_shapes(options["shapes"]),
         ),
         schedule=_schedule(options),
         gate=wire.Gate(timeout_s=options["gate_timeout"]),
@@ -111,7 +111,7 @@ def to_batches(text: str | None) -> tuple[int | None, ...]:
     return sizes
 
 
-def _shapes(items: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+def to_shapes(items: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     shapes = {}
     for item in items:
         name, equals, text = item.rpartition("=")  # the name of an input may have "=" in it, a shape has not

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeprof.models.arrays import read_arrays
 from edgeprof.models.blocks import with_groups
+from edgeprof.models.describing import describe
 from edgeprof.models.input_notes import input_notes
 from edgeprof.models.mapping import map_operators
 from edgeprof.models.reading import ModelFile, read_model
@@ -13,6 +14,7 @@ from edgeprof.models.simulated import board_to_simulate, work
 __all__ = [
     "ModelFile",
     "board_to_simulate",
+    "describe",
     "input_notes",
     "map_operators",
     "read_arrays",

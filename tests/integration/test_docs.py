@@ -188,6 +188,27 @@ def test_the_page_about_python_runs_from_its_first_block_to_its_last(tmp_path: P
 
 
 @pytest.mark.slow
+def test_the_page_about_predicting_can_be_followed_to_its_end(tmp_path: Path) -> None:
+    said = said_by_each_command(ROOT / "docs" / "how-to" / "predict.md", tmp_path)
+
+    printed = [" ".join(text.split()) for text in said.values()]
+    assert any("SIMULATED board: nothing of it was measured" in text for text in printed)
+    assert any("against 1 runs" in text for text in printed)
+    assert any("DATA SHEET" in text for text in printed)
+    assert "simulated" in printed[-1]
+
+
+@pytest.mark.slow
+def test_the_page_about_few_samples_runs(tmp_path: Path) -> None:
+    (block,) = PYTHON.findall((ROOT / "docs" / "how-to" / "few-samples.md").read_text())
+
+    done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("True")
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_page_about_python_runs_with_its_torch_module_too(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed: run `make torch`")

@@ -1,0 +1,196 @@
+"""Predictions as text and as a JSON document: latency with its interval, the bill of each operator, what is unknown."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from edgeprof.reports.quantities import duration, percent, plain
+from latency_models.estimate import DATA_SHEET, Estimate, OperatorEstimate
+
+__all__ = ["render_estimate", "render_predictor", "to_document", "write_documents"]
+
+SCHEMA = 1
+MOST_UNCOVERED = 8
+MEBIBYTE = 1024 * 1024
+ORIGINS = {
+    "learned": "predicted from measurements of the device",
+    "emulated": "predicted from an EMULATED device: it tells nothing of real hardware",
+    "simulated": "predicted from a SIMULATED board: nothing of it was measured on hardware",
+    DATA_SHEET: "DATA SHEET: reckoned from what is published of the board; nothing was measured",
+}
+
+
+def render_estimate(model: str, estimate: Estimate, top: int = 12) -> RenderableType:
+    """One prediction: the figure with its interval, what it does not know, and the operators that cost most."""
+    interval = f"{duration(estimate.low_s)} to {duration(estimate.high_s)}"
+    parts: list[RenderableType] = [
+        f"[bold]{escape(plain(model))}[/] on {escape(estimate.target)}: [bold]{duration(estimate.latency_s)}[/]"
+        f"  ({percent(estimate.level)} interval {interval})",
+        f"  {ORIGINS.get(estimate.origin, estimate.origin)}",
+    ]
+    if estimate.distance > 0.1:
+        parts.append(
+            f"  it lies {estimate.distance:.1f} factors of two beyond what was measured: the interval is wider"
+        )
+    parts += _others(estimate)
+    parts += _uncovered(estimate)
+    if estimate.operators:
+        parts.append(_bill(estimate.operators, top))
+    parts += [f"  {escape(plain(note))}" for note in estimate.notes]
+    return Group(*parts)
+
+
+def _others(estimate: Estimate) -> list[RenderableType]:
+    parts: list[RenderableType] = []
+    if estimate.energy is not None:
+        one = estimate.energy
+        parts.append(f"  energy above rest {one.value * 1e3:.3g} mJ  ({one.low * 1e3:.3g} to {one.high * 1e3:.3g})")
+    elif estimate.energy_missing:
+        parts.append(f"  no energy: {escape(estimate.energy_missing)}")
+    if estimate.peak_memory is not None:
+        one = estimate.peak_memory
+        low, high = one.low / MEBIBYTE, one.high / MEBIBYTE
+        parts.append(f"  peak memory {one.value / MEBIBYTE:.3g} MiB  ({low:.3g} to {high:.3g})")
+    elif estimate.peak_memory_missing:
+        parts.append(f"  no peak memory: {escape(estimate.peak_memory_missing)}")
+    return parts
+
+
+def _uncovered(estimate: Estimate) -> list[RenderableType]:
+    if not estimate.uncovered:
+        return []
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for one in estimate.uncovered:
+        reasons[one.reason].append(one.operator)
+    head = f"[yellow]not covered: {len(estimate.uncovered)} operators count for a bound and no prediction[/]"
+    parts: list[RenderableType] = [f"  {head} ({percent(estimate.uncovered_share)} of the latency)"]
+    for reason, operators in list(reasons.items())[:MOST_UNCOVERED]:
+        others = f" and {len(operators) - 1} more" if len(operators) > 1 else ""
+        parts.append(f"    {escape(plain(reason))}: {escape(plain(operators[0]))}{others}")
+    if len(reasons) > MOST_UNCOVERED:
+        parts.append(f"    and {len(reasons) - MOST_UNCOVERED} more reasons (--json has all)")
+    return parts
+
+
+def _bill(operators: Sequence[OperatorEstimate], top: int) -> Table:
+    total = sum(one.latency_s for one in operators) or 1.0
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for name in ("nodes", "kernel"):
+        table.add_column(name, overflow="fold")
+    for name in ("predicted", "interval", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("by")
+    dearest = sorted(operators, key=lambda one: -one.latency_s)
+    for one in dearest[:top]:
+        table.add_row(
+            escape(plain(", ".join(one.nodes[:3]) + (" ..." if len(one.nodes) > 3 else ""))),
+            escape(one.family),
+            duration(one.latency_s),
+            f"{duration(one.low_s)} to {duration(one.high_s)}",
+            percent(one.latency_s / total),
+            one.basis,
+        )
+    left = dearest[top:]
+    if left:
+        seconds = sum(one.latency_s for one in left)
+        table.add_row(f"{len(left)} more", "", duration(seconds), "", percent(seconds / total), "")
+    return table
+
+
+# --- predictors -------------------------------------------------------------------------------------------------------
+
+
+def render_predictor(metrics: Mapping[str, float], top: int = 40) -> RenderableType:
+    """Held-out errors: end to end, and of each family of kernels."""
+    parts: list[RenderableType] = []
+    n = int(metrics.get("nets/n", 0))
+    if n:
+        parts.append(
+            f"whole nets that were held out: {n}, mean error {percent(metrics['nets/mape'])}, "
+            f"within 5 %: {percent(metrics['nets/within5'])}, within 10 %: {percent(metrics['nets/within10'])}"
+        )
+    else:
+        parts.append("no whole net was measured yet: sums are not corrected, intervals are not calibrated")
+    families = sorted({key.split("/")[1] for key in metrics if key.startswith("kernels/")})
+    if not families:
+        return Group(*parts)
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    table.add_column("kernels held out")
+    for name in ("measured", "mean error", "within 10 %"):
+        table.add_column(name, justify="right")
+    families.sort(key=lambda name: -metrics[f"kernels/{name}/n"])
+    for name in families[:top]:
+        table.add_row(
+            escape(name),
+            str(int(metrics[f"kernels/{name}/n"])),
+            percent(metrics[f"kernels/{name}/mape"]),
+            percent(metrics[f"kernels/{name}/within10"]),
+        )
+    if len(families) > top:
+        table.add_row(f"{len(families) - top} more families", "", "", "")
+    parts.append(table)
+    return Group(*parts)
+
+
+# --- documents --------------------------------------------------------------------------------------------------------
+
+
+def to_document(model: str, estimate: Estimate) -> dict[str, Any]:
+    """The prediction as JSON: docs/reference/predictions.md. Infinite distances are null."""
+    return {
+        "schema": SCHEMA,
+        "model": model,
+        "target": estimate.target,
+        "origin": estimate.origin,
+        "latency_s": estimate.latency_s,
+        "low_s": estimate.low_s,
+        "high_s": estimate.high_s,
+        "level": estimate.level,
+        "distance": _finite(estimate.distance),
+        "energy": _interval(estimate.energy, "j"),
+        "energy_missing": estimate.energy_missing,
+        "peak_memory": _interval(estimate.peak_memory, "bytes"),
+        "peak_memory_missing": estimate.peak_memory_missing,
+        "operators": [
+            {
+                "nodes": list(one.nodes),
+                "family": one.family,
+                "latency_s": one.latency_s,
+                "low_s": one.low_s,
+                "high_s": one.high_s,
+                "basis": one.basis,
+                "distance": _finite(one.distance),
+                "macs": one.macs,
+                "energy_j": one.energy_j,
+            }
+            for one in estimate.operators
+        ],
+        "uncovered": [
+            {"operator": one.operator, "reason": one.reason, "latency_s": one.latency_s} for one in estimate.uncovered
+        ],
+        "notes": list(estimate.notes),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _interval(found: Any, unit: str) -> dict[str, float] | None:
+    if found is None:
+        return None
+    return {f"value_{unit}": found.value, f"low_{unit}": found.low, f"high_{unit}": found.high, "level": found.level}
+
+
+def write_documents(documents: Sequence[dict[str, Any]], *, is_one: bool) -> str:
+    """JSON text: an object for one model, a list for several."""
+    return json.dumps(documents[0] if is_one else list(documents), indent=1, allow_nan=False) + "\n"

@@ -1,0 +1,142 @@
+"""Predictors as tables: which there are, what one was trained on, how it stands against runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from edgeprof.reports.quantities import duration, percent, plain
+from latency_models.adapted import Adapted
+from latency_models.predictor import Predictor
+
+if TYPE_CHECKING:
+    from edgeprof.training.evaluating import Evaluation
+
+__all__ = ["render_evaluation", "render_list", "render_provenance", "to_row", "to_rows"]
+
+
+def to_row(name: str, predictor: Predictor | Adapted) -> dict[str, Any]:
+    """A predictor as plain values."""
+    return {
+        "name": name,
+        "target": asdict(predictor.target),
+        "metrics": dict(predictor.metrics),
+        "provenance": dict(predictor.provenance),
+    }
+
+
+def to_rows(found: Mapping[str, Predictor | Adapted]) -> list[dict[str, Any]]:
+    """Predictors as plain values, by name."""
+    return [to_row(name, predictor) for name, predictor in found.items()]
+
+
+def render_list(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """A line for each predictor."""
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for column in ("name", "machine", "runtime", "threads", "origin"):
+        table.add_column(column)
+    for column in ("nets held out", "within 10 %", "kernels"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        target, metrics = row["target"], row["metrics"]
+        n = int(metrics.get("nets/n", 0))
+        table.add_row(
+            escape(row["name"]),
+            escape(plain(target["machine"])),
+            f"{target['runtime']} {target['runtime_version']}",
+            str(target["threads"]),
+            target["origin"],
+            str(n),
+            percent(metrics["nets/within10"]) if n else "-",
+            str(row["provenance"].get("n_kernels", "-")),
+        )
+    return table
+
+
+def render_provenance(name: str, predictor: Predictor | Adapted) -> RenderableType:
+    """What a predictor predicts, and what it was made of."""
+    target, facts = predictor.target, predictor.provenance
+    lines = [
+        f"[bold]{escape(name)}[/]: {escape(plain(target.machine))} ({target.architecture}), {target.runtime} "
+        f"{target.runtime_version}, {target.threads} threads, {target.delegate or 'no delegate'}: {target.origin}",
+    ]
+    if "measured_from_s" in facts:
+        begun = time.strftime("%Y-%m-%d %H:%M", time.gmtime(float(str(facts["measured_from_s"]))))
+        lines.append(
+            f"  measured from {begun} UTC for {duration(float(str(facts.get('spent_s', 0.0))))}, "
+            f"edgeprof {facts.get('edgeprof_version')}, seed {facts.get('seed')}"
+        )
+    if isinstance(predictor, Adapted):
+        return Group(*lines, _render_blend(predictor))
+    if "n_models" in facts:
+        lines.append(
+            f"  {facts.get('n_kernels')} kernels and {facts.get('n_nets')} whole nets of {facts.get('n_models')} "
+            f"models; {facts.get('n_disturbed')} were disturbed and are not used; "
+            f"{facts.get('n_kernels_of_own_runs')} kernels of your own runs"
+        )
+    one = predictor.correction
+    if one.n_nets:
+        factors = ", ".join(f"{value:.2f}" for value in one.factors)
+        lines.append(
+            f"  a net takes ({factors}) times its kernels that multiply, are depthwise, move; "
+            f"{duration(one.per_kernel_s)} a kernel, {duration(one.per_run_s)} a run; "
+            f"timing a kernel takes {duration(one.overhead_s)}; predicted nets are scaled by {one.scale:.2f}"
+        )
+    return Group(*lines)
+
+
+def _render_blend(adapted: Adapted) -> str:
+    sources = zip(adapted.blend.coefficients, adapted.sources, strict=False)
+    said = ", ".join(f"{weight:.2f} of {escape(one.target.device)}" for weight, one in sources)
+    n, n_disturbed = int(adapted.metrics["nets/n"]), adapted.provenance.get("n_disturbed", 0)
+    shift, noise = adapted.blend.coefficients[-1], percent(adapted.blend.noise)
+    return (
+        f"  adapted with {n} whole nets ({n_disturbed} were disturbed and are not used): in logarithms {said}, "
+        f"shifted by {shift:+.2f}; what is left is {noise}"
+    )
+
+
+def render_evaluation(name: str, evaluation: Evaluation) -> RenderableType:
+    """Predictions beside what was measured."""
+    parts: list[RenderableType] = []
+    found = evaluation.figures
+    if found is not None:
+        rank = f", rank correlation {found.spearman:.3f}" if found.spearman is not None else ""
+        parts.append(
+            f"{escape(name)} against {found.n} runs: within 5 %: {percent(found.within5)}, within 10 %: "
+            f"{percent(found.within10)}, mean error {percent(found.mape)}{rank}, "
+            f"inside their 90 % intervals: {percent(found.coverage)}"
+        )
+        parts.append(_rows(evaluation))
+    else:
+        parts.append(f"{escape(name)}: no run could be compared")
+    parts += [f"  left out {run}: {escape(plain(reason))}" for run, reason in list(evaluation.left_out.items())[:10]]
+    if len(evaluation.left_out) > 10:
+        parts.append(f"  and {len(evaluation.left_out) - 10} more")
+    return Group(*parts)
+
+
+def _rows(evaluation: Evaluation) -> Table:
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for column in ("run", "model"):
+        table.add_column(column, overflow="fold")
+    for column in ("measured", "predicted", "error", "interval", "uncovered"):
+        table.add_column(column, justify="right")
+    for row in evaluation.rows:
+        table.add_row(
+            row.run,
+            escape(plain(row.model)),
+            duration(row.measured_s),
+            duration(row.predicted_s),
+            f"{row.error:+.1%}",
+            f"{duration(row.low_s)} to {duration(row.high_s)}",
+            str(row.n_uncovered),
+        )
+    return table

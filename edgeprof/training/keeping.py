@@ -1,0 +1,87 @@
+"""Where trainings and predictors are kept: one artefact, and beside it the store with every raw sample."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeprof.errors import EdgeprofError, UsageError
+from edgeprof.places import data_dir
+
+if TYPE_CHECKING:
+    from latency_models.adapted import Adapted
+    from latency_models.predictor import Predictor
+
+__all__ = ["SUFFIX", "artefact", "load_predictor", "names", "predictors_dir", "require_name", "store_beside"]
+
+SUFFIX = ".predictor"
+STORE_SUFFIX = ".training.sqlite"
+VARIABLE = "EDGEPROF_PREDICTORS"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+
+
+def predictors_dir() -> Path:
+    """The folder of predictors: $EDGEPROF_PREDICTORS, else among what edgeprof collects."""
+    given = os.environ.get(VARIABLE)
+    return Path(given).expanduser() if given else data_dir() / "predictors"
+
+
+def require_name(name: str) -> str:
+    """A name that can be a file's.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be a predictor's name", "use letters, digits and ._+- as in pi5-onnxruntime")
+    return name
+
+
+def artefact(name: str) -> Path:
+    """The file of a predictor: of this name, or the file itself.
+
+    Raises:
+        EdgeprofError: there is none.
+    """
+    path = Path(name)
+    if path.suffix == SUFFIX or path.exists():
+        if path.is_file():
+            return path
+        raise EdgeprofError(f"there is no file {name}", "name a predictor of `edgeprof predictors list`, or its file")
+    found = predictors_dir() / f"{require_name(name)}{SUFFIX}"
+    if not found.is_file():
+        known = ", ".join(names()) or "none yet"
+        raise EdgeprofError(
+            f"there is no predictor {name}; there are: {known}", "train one: edgeprof predictors train -d DEVICE"
+        )
+    return found
+
+
+def load_predictor(name: str) -> Predictor | Adapted:
+    """The predictor of this name, or of this file.
+
+    Raises:
+        EdgeprofError: there is none, or it cannot be read.
+    """
+    from latency_models.archive import ArchiveError, load
+
+    path = artefact(name)
+    try:
+        return load(path)
+    except ArchiveError as error:
+        raise EdgeprofError(str(error), "train it again: edgeprof predictors train") from error
+    except OSError as error:
+        raise EdgeprofError(f"{path}: cannot be read: {error.strerror or error}", "check the file") from error
+
+
+def store_beside(name: str) -> Path:
+    """The store of the training of this name."""
+    return predictors_dir() / f"{require_name(name)}{STORE_SUFFIX}"
+
+
+def names() -> list[str]:
+    """The predictors that are kept, sorted."""
+    folder = predictors_dir()
+    return sorted(path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []

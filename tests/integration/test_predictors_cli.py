@@ -1,0 +1,173 @@
+"""`predictors` and `predict` as a person types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgeprof.models.example import write_example
+from tests.integration.command_line import CommandLine
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    """A home with a predictor of a simulated Raspberry Pi 5, and a model."""
+    folder = tmp_path_factory.mktemp("predictors")
+    typed = CommandLine(folder)
+    write_example(folder / "model.onnx")
+    assert typed.run("devices", "add", "pi5", "sim:pi-5").returncode == 0
+    done = typed.run("predictors", "train", "-d", "pi5", "--budget", "6s")
+    assert done.returncode == 0, done.stderr
+    assert "ended: the budget is spent" in done.stdout
+    assert "kernels held out" in done.stdout
+    return typed
+
+
+def test_a_model_is_predicted_with_interval_and_bill(trained: CommandLine) -> None:
+    done = trained.run("predict", "model.onnx", "-p", "pi5-simulated")
+
+    assert done.returncode == 0, done.stderr
+    assert "model.onnx on pi5-simulated" in done.stdout
+    assert "90% interval" in done.stdout
+    assert "SIMULATED board: nothing of it was measured on hardware" in done.stdout
+    assert "pointwise convolution" in done.stdout
+
+
+def test_the_document_has_what_the_page_says(trained: CommandLine) -> None:
+    done = trained.run("predict", "model.onnx", "-p", "pi5-simulated", "--level", "0.8", "--json", "-")
+
+    document = json.loads(done.stdout)
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "predictions.md").read_text()
+    for key in (*document, *document["operators"][0]):
+        assert f"`{key}`" in page, key
+    assert document["low_s"] < document["latency_s"] < document["high_s"]
+    assert document["level"] == 0.8
+    assert document["origin"] == "simulated"
+    assert sum(len(one["nodes"]) for one in document["operators"]) > 10
+
+
+def test_predictors_are_listed_shown_and_held_against_runs(trained: CommandLine) -> None:
+    assert "pi5-simulated" in trained.run("predictors", "list").stdout
+    shown = trained.run("predictors", "show", "pi5-simulated", "--json", "-")
+    facts = json.loads(shown.stdout)
+    assert facts["target"]["origin"] == "simulated"
+    assert facts["provenance"]["own_cost"]["elapsed_s"] > 0
+    assert trained.run("profile", "model.onnx", "-d", "pi5", "--operators").returncode == 0
+
+    done = trained.run("predictors", "evaluate", "pi5-simulated", "--json", "-")
+
+    found = json.loads(done.stdout)
+    assert found["figures"]["n"] >= 1
+    assert abs(found["rows"][0]["error"]) < 0.2
+
+
+def test_a_training_goes_on_for_longer(trained: CommandLine) -> None:
+    before = json.loads(trained.run("predictors", "show", "pi5-simulated", "--json", "-").stdout)
+    done = trained.run("predictors", "train", "-d", "pi5", "--more", "2s")
+
+    after = json.loads(trained.run("predictors", "show", "pi5-simulated", "--json", "-").stdout)
+    assert done.returncode == 0, done.stderr
+    assert after["provenance"]["n_models"] > before["provenance"]["n_models"]
+
+
+def test_ten_nets_adapt_it_to_another_device(trained: CommandLine) -> None:
+    assert trained.run("devices", "add", "pi4", "sim:pi-4").returncode == 0
+    done = trained.run("predictors", "adapt", "--from", "pi5-simulated", "-d", "pi4", "--samples", "5")
+    assert done.returncode == 0, done.stderr
+    assert "adapted with 5 whole nets" in done.stdout
+    assert done.stderr.count("net-") == 5
+
+    more = trained.run("predictors", "adapt", "--from", "pi5-simulated", "-d", "pi4", "--samples", "10")
+    assert more.stderr.count("net-") == 5, "what was measured before is used again"
+    assert "10 nets, each predicted from the others" in more.stdout
+    facts = json.loads(trained.run("predictors", "show", "pi4-simulated", "--json", "-").stdout)
+    assert facts["provenance"]["adapted_from"][0]["target"] == "pi5-simulated"
+    assert "pi4-simulated" in trained.run("predictors", "list").stdout
+
+    predicted = trained.run("predict", "model.onnx", "-p", "pi4-simulated", "--json", "-")
+    document = json.loads(predicted.stdout)
+    assert any("adapted from pi5" in note for note in document["notes"])
+    assert trained.run("profile", "model.onnx", "-d", "pi4", "--operators").returncode == 0
+    found = json.loads(trained.run("predictors", "evaluate", "pi4-simulated", "--json", "-").stdout)
+    assert abs(found["rows"][0]["error"]) < 0.2
+    again = trained.run("predictors", "adapt", "--from", "pi4-simulated", "-d", "pi5")
+    assert again.returncode == 2
+    assert "was itself adapted from others" in again.stderr
+
+
+def test_an_adaptation_ends_when_it_is_good_enough(trained: CommandLine) -> None:
+    command = (
+        "predictors",
+        "adapt",
+        "--from",
+        "pi5-simulated",
+        "-d",
+        "pi5",
+        "--name",
+        "again",
+        "--target-error",
+        "50%",
+    )
+
+    done = trained.run(*command, "--samples", "30")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("net-") < 10
+
+
+def test_no_device_at_all(trained: CommandLine) -> None:
+    done = trained.run("predict", "model.onnx", "--board", "raspberrypi-5")
+
+    assert done.returncode == 0, done.stderr
+    assert "DATA SHEET" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("predict", "model.onnx"), 2, "either -p NAME or --board BOARD"),
+        (("predict", "model.onnx", "-p", "nobody"), 1, "there is no predictor nobody"),
+        (("predict", "nothing.onnx", "-p", "pi5-simulated"), 1, "cannot be read"),
+        (("predict", "garbage.onnx", "-p", "pi5-simulated"), 1, "is not an ONNX model"),
+        (("predict", "model.onnx", "-p", "garbage.onnx"), 1, "is no predictor"),
+        (("predict", "model.onnx", "nothing.onnx", "-p", "pi5-simulated"), 3, "cannot be read"),
+        (
+            ("predict", "model.onnx", "-p", "pi5-simulated", "--threads", "4"),
+            2,
+            "was trained with 1 threads, not with 4",
+        ),
+        (("predict", "model.onnx", "--board", "pi-6"), 2, "did you mean"),
+        (("predict", "model.onnx", "--board", "pi-4", "--threads", "9"), 2, "9 threads are not predicted"),
+        (("predict", "model.onnx", "-p", "pi5-simulated", "--shape", "image=7"), 1, "image"),
+        (("predictors", "train", "-d", "pi5", "--budget", "soon"), 2, "is no duration"),
+        (("predictors", "train", "-d", "pi5", "--target-error", "200%"), 2, "not between 0 and 100"),
+        (("predictors", "train", "-d", "pi5", "--budget", "1s", "--more", "1s"), 2, "give one of them"),
+        (("predictors", "train", "-d", "pi5", "--name", "../up"), 2, "cannot be a predictor's name"),
+        (("predictors", "train", "-d", "nobody"), 1, "nobody"),
+        (("predictors", "train", "-d", "pi5", "--seed", "9", "--budget", "9s"), 2, "and not with"),
+        (("predictors", "adapt", "--from", "nobody", "-d", "pi5"), 1, "there is no predictor nobody"),
+        (("predictors", "adapt", "--from", ",", "-d", "pi5"), 2, "--from names no predictor"),
+        (("predictors", "adapt", "--from", "pi5-simulated", "-d", "pi5"), 2, "is better than an adapted one"),
+        (
+            ("predictors", "adapt", "--from", "pi5-simulated", "-d", "pi5", "--name", "n", "--runtime", "litert"),
+            2,
+            "litert does not run them",
+        ),
+        (("predictors", "adapt", "--from", "pi5-simulated", "-d", "pi5", "--runtime", "abacus"), 2, "is no runtime"),
+        (("predictors", "show", "nobody"), 1, "there is no predictor nobody; there are: "),
+    ],
+)
+def test_what_cannot_be_done_says_why_and_what_to_do(
+    trained: CommandLine, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    (trained.folder / "garbage.onnx").write_bytes(b"\x00garbage" * 100)
+
+    done = trained.run(*arguments)
+
+    assert done.returncode == code, done.stdout + done.stderr
+    assert message in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
