@@ -38,7 +38,8 @@ def stale(trace: Shown, windows: Sequence[EnergyWindow]) -> dict[int, str]:
     held_s = {k: _longest_s(trace, window) for k, window in enumerate(windows)}
     found = {}
     for k, window in enumerate(windows):
-        others = [held_s[n] for n, one in enumerate(windows) if one.kind == window.kind and n != k]
+        # Windows after a meter has failed hold nothing for no time: they say nothing of what is usual.
+        others = [held_s[n] for n, one in enumerate(windows) if one.kind == window.kind and n != k and held_s[n]]
         is_long = held_s[k] >= HELD_SHARE * (window.end_s - window.start_s)
         if len(others) >= LEAST_OTHERS and is_long and float(np.median(others)) <= USUAL_SHARE * held_s[k]:
             found[k] = f"the meter showed the same value for {held_s[k]:.3g} s: it was frozen"
@@ -48,7 +49,7 @@ def stale(trace: Shown, windows: Sequence[EnergyWindow]) -> dict[int, str]:
 
 
 def _longest_s(trace: Shown, window: EnergyWindow) -> float:
-    """The longest time for which one value was held."""
+    """The longest time for which one value was held; 0 where fewer than two reads tell."""
     inside = (trace.at_s >= window.start_s) & (trace.at_s <= window.end_s)
     at_s, values = trace.at_s[inside], trace.values[inside]
     if at_s.size < 2:

@@ -194,6 +194,19 @@ def test_a_meter_that_is_unplugged_in_the_middle_leaves_what_was_measured_before
     assert all("OSError: gone" in one.reason for one in found.discarded)
 
 
+def test_a_coarse_meter_that_is_unplugged_was_not_frozen_before() -> None:
+    energy = simulated(Truth(windows=7, noise_w=0.01, step_w=0.1, drift_w_per_s=0.0, busy_w=6.04), 12)
+    assert energy.trace is not None
+    gone = times(energy) < energy.windows[7].start_s + 2
+    at_s, shown_w = times(energy)[gone], values(energy)[gone]
+    cut = replace(energy.trace, at_s=tuple(at_s.tolist()), values=(tuple(shown_w.tolist()),), failure="OSError: gone")
+
+    found = model_energy(replace(energy, trace=cut))
+
+    assert [one.window for one in found.windows] == [1, 3, 5]
+    assert not any("frozen" in one.reason for one in found.discarded)
+
+
 def test_a_meter_that_freezes_in_the_middle_is_found_out() -> None:
     energy = simulated(Truth(windows=7), 8)
     shown_w, since = values(energy), times(energy) > energy.windows[11].start_s + 2
