@@ -331,15 +331,15 @@ def _table_arrays(times: KernelTimes) -> Arrays:
         "bound/work": times.bound.work,
         "bound/log_s": times.bound.log_s,
         "table/values": np.stack(values) if values else np.zeros((0, len(NAMES))),
-        "table/log_s": np.array([one.log_s for one in known]),
+        "table/log_ratio": np.array([one.log_ratio for one in known]),
         "table/sd": np.array([one.sd for one in known]),
         "table/n": np.array([one.n for one in known], dtype=np.int64),
     }
 
 
 def _table(names: list[str], arrays: Arrays) -> dict[tuple[str, bytes], Known]:
-    columns = (arrays["table/values"], arrays["table/log_s"], arrays["table/sd"], arrays["table/n"])
+    columns = (arrays["table/values"], arrays["table/log_ratio"], arrays["table/sd"], arrays["table/n"])
     return {
-        (name, values.tobytes()): Known(float(log_s), float(sd), int(n))
-        for name, values, log_s, sd, n in zip(names, *columns, strict=True)
+        (name, values.tobytes()): Known(float(log_ratio), float(sd), int(n))
+        for name, values, log_ratio, sd, n in zip(names, *columns, strict=True)
     }

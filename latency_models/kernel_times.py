@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +34,21 @@ MOST_FOR_BOUND = 3000
 BOUND_SD = 1.0
 # Two means of one kernel, measured in two models, differ by about this at least.
 LEAST_SD = 0.015
+# As if so many more models had shown how much a kernel differs between models: as much as those of its family do.
+BELIEF_IN_SD = 2.0
+# How many standard deviations of a normal distribution hold 90 % of it, on each side of the mean.
+NORMAL_90 = 1.6449
 
 
 @dataclass(frozen=True)
 class Known:
-    """A kernel that was measured: mean log seconds over `n` models and the standard error of it."""
+    """A kernel that was measured in `n` models, and what it took more in them than its family predicts there.
 
-    log_s: float
+    `log_ratio` is the mean logarithm of measured over predicted, `sd` how much it differs from model to model. Of a
+    kernel whose family was not learned, it is the logarithm of seconds.
+    """
+
+    log_ratio: float
     sd: float
     n: int
 
@@ -114,14 +122,13 @@ class KernelTimes:
         by_family: dict[str, list[int]] = defaultdict(list)
         for place, (one, _) in enumerate(members):
             by_family[one.family].append(place)
-        families, few = {}, {}
-        predicted = Prediction(*(np.full(len(samples), np.nan) for _ in range(3)))
+        families, few, without = {}, {}, dict[int, dict[str, Family]]()
         for name, places in sorted(by_family.items()):
             if len(places) < FEWEST:
                 few[name] = len(places)
                 continue
             own = [members[place] for place in places]
-            families[name], without = Family.fit(
+            families[name], others = Family.fit(
                 name,
                 [one for one, _ in own],
                 np.array([sample.time_s for _, sample in own]),
@@ -130,10 +137,14 @@ class KernelTimes:
                 folds[places],
                 seed,
             )
-            predicted.log_s[places], predicted.sd[places] = without.log_s, without.sd
-            predicted.distance[places] = without.distance
-        fitted = cls(families, _table(members), Bound.of(members, seed), few)
-        return fitted, _held_out(members, folds, predicted, seed)
+            for fold, family in others.items():
+                without.setdefault(fold, {})[name] = family
+        fitted = cls(families, _table(members, families), Bound.of(members, seed), few)
+        held_out = _held_out(members, folds, without, seed)
+        widen = _look_ups_off_by(held_out, samples)
+        fitted.table = {key: replace(one, sd=one.sd * widen) for key, one in fitted.table.items()}
+        held_out.sd[held_out.basis == LOOK_UP] *= widen
+        return fitted, held_out
 
     def forget(self) -> None:
         """Forget what was asked before: for those who measure how long the answer takes."""
@@ -147,7 +158,10 @@ class KernelTimes:
             context: of the model; None finds it out.
             is_part: the kernels are but a part of the model, whose context is given.
         """
-        forms = _within(kernels, context or Context.of(kernels), is_part)
+        return self.predict_forms(_within(kernels, context or Context.of(kernels), is_part))
+
+    def predict_forms(self, forms: Sequence[Form]) -> Times:
+        """Predict n kernels, each in its model."""
         keys = [(one.family, one.values.tobytes()) for one in forms]
         new: dict[str, dict[object, Form]] = defaultdict(dict)
         for key, one in zip(keys, forms, strict=True):
@@ -202,7 +216,7 @@ def _within(kernels: Sequence[KernelSpec], context: Context, is_part: bool = Fal
 def _known_or_bounded(one: Form, known: Known | None, bound: Bound) -> Row:
     """The time of a kernel whose family was not learned; as in `Times`."""
     if known is not None:
-        return float(np.exp(known.log_s)), max(known.sd, 0.1), 0.0, LOOK_UP
+        return float(np.exp(known.log_ratio)), max(known.sd, 0.1), 0.0, LOOK_UP
     return bound.seconds(one), BOUND_SD, float("inf"), BOUND
 
 
@@ -211,10 +225,12 @@ def _with_known(found: Prediction, k: int, known: Known | None) -> Row:
     log_s, sd, distance = float(found.log_s[k]), float(found.sd[k]), float(found.distance[k])
     basis = LEARNED if distance <= INSIDE else EXTRAPOLATED
     if known is not None:
-        # Both tell of the same kernel: each counts as precisely as it is known.
-        weight = known.sd**-2 / (known.sd**-2 + sd**-2)
-        log_s = weight * known.log_s + (1 - weight) * log_s
-        sd, basis = (known.sd**-2 + sd**-2) ** -0.5, LOOK_UP
+        # The family tells what the surroundings do, the models with this very kernel what is its own: the surer they
+        # are of that, beside the family, the more of it counts.
+        of_mean = known.sd**2 / known.n
+        weight = sd**2 / (sd**2 + of_mean)
+        log_s += weight * known.log_ratio
+        sd, basis = (known.sd**2 + weight * of_mean) ** 0.5, LOOK_UP
     return float(np.exp(log_s)), sd, distance, basis
 
 
@@ -227,37 +243,71 @@ def _folds(samples: Sequence[KernelSample]) -> NDArray[np.int64]:
 
 
 def _held_out(
-    members: Sequence[tuple[Form, KernelSample]], folds: NDArray[np.int64], predicted: Prediction, seed: int
+    members: Sequence[tuple[Form, KernelSample]],
+    folds: NDArray[np.int64],
+    without: Mapping[int, dict[str, Family]],
+    seed: int,
 ) -> Times:
-    """What is said of each kernel from those of the other folds: predicted by its family, looked up, or bounded."""
-    rows: list[Row] = [(0.0, 0.0, 0.0, BOUND)] * len(members)
-    for fold in np.unique(folds):
+    """What is said of each kernel by what the other folds make."""
+    n = len(members)
+    found = Times(np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64))
+    for fold in map(int, np.unique(folds)):
         others = [one for one, own in zip(members, folds, strict=True) if own != fold] or members
-        table, bound = _table(others), Bound.of(others, seed)
-        for place in map(int, np.flatnonzero(folds == fold)):
-            one, _ = members[place]
-            known = table.get(one.key)
-            rows[place] = (
-                _known_or_bounded(one, known, bound)
-                if np.isnan(predicted.log_s[place])
-                else _with_known(predicted, place, known)
-            )
-    return _times(rows)
-
-
-def _table(members: Sequence[tuple[Form, KernelSample]]) -> dict[tuple[str, bytes], Known]:
-    """The kernels that were measured in at least two models: one alone may have been disturbed.
-
-    Other models around them are in the spread, and so are slower moments.
-    """
-    by_key: dict[tuple[str, bytes], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for one, sample in members:
-        by_key[one.key][sample.source].append(np.log(sample.time_s))
-    found = {}
-    for key, sources in by_key.items():
-        if len(sources) < 2:
-            continue
-        means = np.array([np.mean(times) for times in sources.values()])
-        sd = max(LEAST_SD, float(means.std(ddof=1))) / np.sqrt(len(means))
-        found[key] = Known(float(np.median(means)), sd, len(means))
+        families = without.get(fold, {})
+        made = KernelTimes(families, _table(others, families), Bound.of(others, seed))
+        outside = folds == fold
+        own = made.predict_forms([one for (one, _), is_own in zip(members, outside, strict=True) if is_own])
+        for column in fields(Times):
+            getattr(found, column.name)[outside] = getattr(own, column.name)
     return found
+
+
+def _look_ups_off_by(held_out: Times, samples: Sequence[KernelSample]) -> float:
+    """By how much kernels that are looked up differ more from model to model than those that were seen say."""
+    known = held_out.basis == LOOK_UP
+    if known.sum() < FEWEST:
+        return 1.0
+    taken_s = np.array([one.time_s for one in samples])[known]
+    ratios = np.abs(np.log(taken_s / held_out.time_s[known])) / held_out.sd[known]
+    return max(1.0, float(np.quantile(ratios, 0.9)) / NORMAL_90)
+
+
+def _table(
+    members: Sequence[tuple[Form, KernelSample]], families: Mapping[str, Family]
+) -> dict[tuple[str, bytes], Known]:
+    """The kernels that were measured in at least two models: one alone may have been disturbed."""
+    by_key: dict[tuple[str, bytes], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for place, (one, sample) in enumerate(members):
+        by_key[one.key][sample.source].append(place)
+    several = {key: sources for key, sources in by_key.items() if len(sources) > 1}
+    left = _left_by(
+        members, [place for sources in several.values() for own in sources.values() for place in own], families
+    )
+    means = {key: np.array([np.mean(left[own]) for own in sources.values()]) for key, sources in several.items()}
+    squares, degrees = defaultdict[str, float](float), defaultdict[str, int](int)
+    for (family, _), of_key in means.items():
+        squares[family] += float(of_key.var()) * len(of_key)
+        degrees[family] += len(of_key) - 1
+    found = {}
+    for key, of_key in means.items():
+        family, n = key[0], len(of_key)
+        usual = max(LEAST_SD**2, squares[family] / degrees[family])
+        own = float(of_key.var()) * n
+        sd = ((own + BELIEF_IN_SD * usual) / (n - 1 + BELIEF_IN_SD)) ** 0.5
+        found[key] = Known(float(np.median(of_key)), sd, n)
+    return found
+
+
+def _left_by(
+    members: Sequence[tuple[Form, KernelSample]], places: Sequence[int], families: Mapping[str, Family]
+) -> Array:
+    """What families leave of the log seconds of some members, (n,); where there is no family, all of it."""
+    left = np.full(len(members), np.nan)
+    by_family: dict[str, list[int]] = defaultdict(list)
+    for place in places:
+        left[place] = np.log(members[place][1].time_s)
+        by_family[members[place][0].family].append(place)
+    for name, own in by_family.items():
+        if name in families:
+            left[own] -= families[name].predict([members[place][0] for place in own]).log_s
+    return left

@@ -13,11 +13,13 @@ from typing import TypeGuard
 
 from latency_models.graph import BITS, Graph, Operator
 
-__all__ = ["KernelSpec", "Operand", "of_nodes", "plain_attributes"]
+__all__ = ["NAMES_ALONE", "KernelSpec", "Operand", "of_nodes", "plain_attributes"]
 
 # Attributes of more entries than this are weights or tables, and tell nothing of the time.
 MAX_ATTRIBUTE_ENTRIES = 16
 MAX_TEXT = 64
+# What hands over the name of a variable and no more (TFLite); no kernel is described by it.
+NAMES_ALONE = frozenset(("VAR_HANDLE",))
 
 Number = bool | int | float | str
 Attribute = Number | list[Number]

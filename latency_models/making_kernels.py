@@ -12,7 +12,7 @@ from pathlib import Path
 
 from latency_models.estimate import Uncovered
 from latency_models.graph import Graph, GraphError, Operator
-from latency_models.kernels import KernelSpec, of_nodes
+from latency_models.kernels import NAMES_ALONE, KernelSpec, of_nodes
 from latency_models.observations import Target
 from latency_models.patterns import Patterns
 
@@ -25,8 +25,6 @@ UNKNOWN = "unknown"
 UNKNOWN_S = 1e-5
 # What the bodies of a choice are called (onnx's If).
 BRANCHES = ("then_branch", "else_branch")
-# These hand over a variable's name, or look whether something was done before (TFLite).
-COMPUTES_NOTHING = frozenset(("VAR_HANDLE", "CALL_ONCE"))
 # Models whose kernels are remembered, by the digest of their file.
 MOST_REMEMBERED = 64
 
@@ -123,7 +121,7 @@ def _each_time(graph: Graph) -> Graph:
     nodes = [
         node
         for node in graph.operators
-        if node.type not in COMPUTES_NOTHING and not (once and f"{node.body}/".startswith(once))
+        if node.type not in NAMES_ALONE and not (once and f"{node.body}/".startswith(once))
     ]
     return replace(graph, operators=tuple(nodes))
 

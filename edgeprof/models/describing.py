@@ -12,7 +12,7 @@ from edgeprof.models.reading import ModelFile
 from edgeprof.run import Described, Operator
 from latency_models.ask_onnxruntime import with_shapes_of
 from latency_models.graph import Graph, size_of, with_work
-from latency_models.kernels import of_nodes
+from latency_models.kernels import NAMES_ALONE, of_nodes
 
 __all__ = ["describe"]
 
@@ -76,7 +76,8 @@ def _of_file(graph: Graph, operators: Sequence[Operator]) -> tuple[Described, ..
             together[operator.nodes].append(operator.kernel)
     found = []
     for names, kernels in together.items():
-        nodes = [by_name[name] for name in names]
+        all_nodes = [by_name[name] for name in names]
+        nodes = [node for node in all_nodes if node.type not in NAMES_ALONE] or all_nodes
         kernel = of_nodes(graph, nodes)
         if kernel is not None:
             found.append(Described(kernels=tuple(kernels), kernel=kernel, nodes=tuple(node.type for node in nodes)))

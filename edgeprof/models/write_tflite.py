@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ CHANNEL_AXIS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "TRANSPOSE_CONV": 0}
 VERSIONS = {"TRANSPOSE_CONV": 3, "RESIZE_BILINEAR": 3, "RESIZE_NEAREST_NEIGHBOR": 3, "BATCH_MATMUL": 1}
 INT8_VERSIONS = {
     "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "RESHAPE": 1, "HARD_SWISH": 1, "ELU": 1, "PRELU": 1,
-    "EXPAND_DIMS": 1,
+    "EXPAND_DIMS": 1, "READ_VARIABLE": 1,
 }  # fmt: skip
 OTHER_INT8_VERSION = 2
 LSTM_STATES = (18, 19)
@@ -54,13 +55,14 @@ def tflite_bytes(graph: Graph, seed: int = 0) -> bytes:
     names = list(graph.tensors)
     number = {name: k for k, name in enumerate(names)}
     codes = sorted({(node.type, _version(graph, node)) for node in graph.operators})
+    code_of = {code: k for k, code in enumerate(codes)}
     buffers = [Table("Buffer")]
     axes = _channel_axes(graph)
     states = {
         node.inputs[place] for node in graph.operators if node.type.endswith("SEQUENCE_LSTM") for place in LSTM_STATES
     }
     tensors = [_tensor(graph.tensors[name], buffers, axes.get(name), name in states, rng) for name in names]
-    operators = [_operator(node, codes.index((node.type, _version(graph, node))), number) for node in graph.operators]
+    operators = [_operator(node, code_of[node.type, _version(graph, node)], number) for node in graph.operators]
     main = {
         "Tensors": tensors,
         "Inputs": [number[name] for name in graph.inputs],
@@ -68,14 +70,37 @@ def tflite_bytes(graph: Graph, seed: int = 0) -> bytes:
         "Operators": operators,
         "Name": b"main",
     }
+    subgraphs = [Table("SubGraph", main)]
+    if any(node.type == "CALL_ONCE" for node in graph.operators):
+        subgraphs.append(_first_values(graph, code_of, buffers))
     fields = {
         "Version": graph.version,
         "OperatorCodes": [_code(type, version) for type, version in codes],
-        "Subgraphs": [Table("SubGraph", main)],
+        "Subgraphs": subgraphs,
         "Description": DESCRIPTION,
         "Buffers": buffers,
     }
     return write_tflite(Table("Model", fields))
+
+
+def _first_values(graph: Graph, code_of: Mapping[tuple[str, int], int], buffers: list[Table]) -> Table:
+    """The subgraph that runs once: it gives every variable zeros."""
+    by_name = {node.outputs[0]: node for node in graph.operators if node.type == "VAR_HANDLE"}
+    tensors: list[Table] = []
+    operators: list[Table] = []
+    for assigning in (node for node in graph.operators if node.type == "ASSIGN_VARIABLE"):
+        variable, value = assigning.inputs
+        zeros = replace(graph.tensors[value], name=f"{variable}/zeros", is_constant=True)
+        zeros = replace(zeros, values=(0.0,) * math.prod(dim or 0 for dim in zeros.shape or ()))
+        number = {variable: len(tensors), value: len(tensors) + 1}
+        rng = np.random.default_rng(0)
+        tensors += [_tensor(one, buffers, None, False, rng) for one in (graph.tensors[variable], zeros)]
+        operators += [
+            _operator(node, code_of[node.type, _version(graph, node)], number)
+            for node in (by_name[variable], assigning)
+        ]
+    fields = {"Tensors": tensors, "Inputs": [], "Outputs": [], "Operators": operators, "Name": b"first values"}
+    return Table("SubGraph", fields)
 
 
 def _code(type: str, version: int) -> Table:
@@ -86,7 +111,7 @@ def _code(type: str, version: int) -> Table:
 
 def _version(graph: Graph, node: Operator) -> int:
     version = VERSIONS.get(node.type, 1)
-    if graph.tensors[node.outputs[0]].dtype == "int8":
+    if node.outputs and graph.tensors[node.outputs[0]].dtype == "int8":
         version = max(version, INT8_VERSIONS.get(node.type, OTHER_INT8_VERSION))
     return version
 
@@ -99,7 +124,8 @@ def _operator(node: Operator, code: int, number: Mapping[str, int]) -> Table:
     }
     kind = OPTIONS.get(node.type, "".join(part.capitalize() for part in node.type.split("_")) + "Options")
     if node.type not in WITHOUT and hasattr(tflite.BuiltinOptions, kind):
-        options = {_camel(name): value for name, value in node.attributes.items()}
+        texts = {name: value.encode() for name, value in node.attributes.items() if isinstance(value, str)}
+        options = {_camel(name): value for name, value in {**node.attributes, **texts}.items()}
         fields["BuiltinOptionsType"] = getattr(tflite.BuiltinOptions, kind)
         fields["BuiltinOptions"] = Table(kind, options)
     return Table("Operator", fields)

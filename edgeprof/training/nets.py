@@ -7,6 +7,7 @@ net that somebody published: those are for testing.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -22,8 +23,12 @@ __all__ = ["FAMILIES", "draw_net", "family_at"]
 Net = Callable[[GraphBuilder, Sizes], Value]
 ACTIVATIONS = ("relu", "relu6", "hard_swish", "swish")
 MOST_TRIES = 100
-# A net that takes longer than about a tenth of a second on a small board is left to those who have the time.
-MOST_MACS = 1_500_000_000
+# A net that takes longer than some tenths of a second on a small board is left to those who have the time.
+MOST_MACS = 2_000_000_000
+# Nets are to be of every size: how much they move decides what stays in caches. Of so many draws the one is taken whose
+# operators move nearest to what was drawn between these, evenly in the logarithm.
+DRAWS = 8
+LEAST_MOVED, MOST_MOVED = 2e6, 3e8
 
 
 def family_at(turn: int, format: str, precision: str = "float32") -> str:
@@ -57,6 +62,7 @@ def draw_net(seed: int, number: int, family: str, format: str, precision: str = 
     Raises:
         BuildError: the format has no such nets in this precision.
     """
+    found: list[Graph] = []
     for attempt in range(MOST_TRIES):
         rng = np.random.default_rng([seed, number, attempt, 1 + int(precision == "int8")])
         net = builder(format, name=f"{family}-{number}", precision=precision)
@@ -66,8 +72,19 @@ def draw_net(seed: int, number: int, family: str, format: str, precision: str = 
         except BuildError:
             continue
         if sum(one.macs or 0 for one in graph.operators) <= MOST_MACS:
-            return graph
-    raise BuildError(f"no net of the family {family} can be built as {format} in {precision}")
+            found.append(graph)
+        if len(found) == DRAWS:
+            break
+    if not found:
+        raise BuildError(f"no net of the family {family} can be built as {format} in {precision}")
+    wanted = math.log(LEAST_MOVED) + np.random.default_rng([seed, number]).random() * math.log(MOST_MOVED / LEAST_MOVED)
+    return min(found, key=lambda graph: abs(math.log(_moved_bytes(graph)) - wanted))
+
+
+def _moved_bytes(graph: Graph) -> float:
+    """What all operators read and write, each by itself."""
+    names = (name for one in graph.operators for name in (*one.inputs, *one.outputs) if name in graph.tensors)
+    return sum(float(graph.tensors[name].size_bytes or 0) for name in names)
 
 
 def _classes(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
@@ -82,13 +99,13 @@ def _start(net: GraphBuilder, sizes: Sizes, channels: int, activation: str) -> V
 
 def _bottlenecks(net: GraphBuilder, sizes: Sizes) -> Value:
     """Wide inside, narrow between, with and without gates."""
-    activation, width = sizes.one_of(ACTIVATIONS), sizes.one_of((8, 16, 24, 32))
+    activation, width = sizes.one_of(ACTIVATIONS), sizes.one_of((8, 16, 24, 32, 40))
     gated, expand = sizes.chance(0.5), sizes.one_of((2, 3, 4, 5, 6))
     x = _start(net, sizes, width, activation)
-    for stage in range(sizes.one_of((3, 4))):
+    for stage in range(sizes.one_of((3, 4, 5))):
         width = 8 * max(1, round(width * sizes.one_of((1.3, 1.6, 2.0)) / 8))
         window = sizes.one_of((3, 3, 5, 7))
-        for block in range(sizes.one_of((1, 2, 3))):
+        for block in range(sizes.one_of((1, 2, 3, 4))):
             stride = 2 if block == 0 and stage < 4 else 1
             deep = net.conv(x, x.channels * expand, 1, activation=activation)
             deep = net.depthwise(deep, window, stride, activation=activation)
@@ -105,7 +122,7 @@ def _plain_residual(net: GraphBuilder, sizes: Sizes) -> Value:
     x = _start(net, sizes, width, "relu")
     x = net.pool(x, "max", 3, 2, padding="same") if sizes.chance(0.5) else x
     for stage in range(sizes.one_of((2, 3, 4))):
-        for block in range(sizes.one_of((1, 2))):
+        for block in range(sizes.one_of((1, 2, 3))):
             stride = 2 if stage and block == 0 else 1
             y = net.conv(x, width, 3, stride, activation="relu")
             y = net.conv(y, width, sizes.one_of((1, 3, 3)))
@@ -117,28 +134,28 @@ def _plain_residual(net: GraphBuilder, sizes: Sizes) -> Value:
 
 def _stacked(net: GraphBuilder, sizes: Sizes) -> Value:
     """Convolutions and pooling one after the other, and dense layers at the end."""
-    width = sizes.one_of((8, 16, 24, 32))
+    width = sizes.one_of((8, 16, 24, 32, 48))
     x = _start(net, sizes, width, "relu")
     for _ in range(sizes.one_of((2, 3, 4))):
-        for _ in range(sizes.one_of((1, 2))):
+        for _ in range(sizes.one_of((1, 2, 3))):
             x = net.conv(x, width, sizes.one_of((3, 3, 5)), activation="relu")
         x = net.pool(x, "max", 2, 2)
         width = min(384, width * 2)
     flat = net.flatten(x)
     if flat.channels > 20_000:
         flat = net.global_average(x, keep=False)
-    return net.dense(net.dense(flat, sizes.one_of((64, 128, 256)), activation="relu"), 10)
+    return net.dense(net.dense(flat, sizes.one_of((64, 128, 256, 512)), activation="relu"), 10)
 
 
 def _separable_chain(net: GraphBuilder, sizes: Sizes) -> Value:
     """Depthwise and pointwise in turn."""
-    activation, width = sizes.one_of(ACTIVATIONS), sizes.one_of((12, 20, 24, 40))
+    activation, width = sizes.one_of(ACTIVATIONS), sizes.one_of((12, 20, 24, 40, 56))
     x = _start(net, sizes, width, activation)
-    for _ in range(sizes.one_of((3, 4))):
-        for block in range(sizes.one_of((1, 2, 4))):
+    for _ in range(sizes.one_of((3, 4, 5))):
+        for block in range(sizes.one_of((1, 2, 4, 6))):
             x = net.depthwise(x, sizes.one_of((3, 3, 5)), 2 if block == 0 else 1, activation=activation)
             x = net.conv(x, width, 1, activation=activation)
-        width = min(640, 8 * max(1, round(width * sizes.one_of((1.5, 2.0)) / 8)))
+        width = min(1000, 8 * max(1, round(width * sizes.one_of((1.5, 2.0)) / 8)))
     return _classes(net, sizes, x)
 
 
@@ -156,11 +173,11 @@ def _growing(net: GraphBuilder, sizes: Sizes) -> Value:
 
 def _branches(net: GraphBuilder, sizes: Sizes) -> Value:
     """Windows of several sizes side by side."""
-    width = sizes.one_of((8, 16, 24))
+    width = sizes.one_of((8, 16, 24, 40))
     x = _start(net, sizes, 2 * width, "relu")
-    for _ in range(sizes.one_of((2, 3))):
+    for _ in range(sizes.one_of((2, 3, 4))):
         x = net.pool(x, "max", 3, 2, padding="same")
-        for _ in range(sizes.one_of((1, 2))):
+        for _ in range(sizes.one_of((1, 2, 4))):
             parts = [net.conv(x, width, 1, activation="relu")]
             narrow = net.conv(x, width, 1, activation="relu")
             window = sizes.one_of(((3, 3), (1, 5), (5, 1)))
@@ -188,7 +205,7 @@ def _dealt(net: GraphBuilder, sizes: Sizes) -> Value:
 
 def _hourglass(net: GraphBuilder, sizes: Sizes) -> Value:
     """Down to a small image and up again."""
-    width, kept = sizes.one_of((8, 12, 16, 24)), []
+    width, kept = sizes.one_of((8, 12, 16, 24, 40)), []
     x = _start(net, sizes, width, "relu")
     for _ in range(sizes.one_of((2, 3))):
         x = net.conv(x, width, 3, activation="relu")
@@ -211,14 +228,14 @@ def _hourglass(net: GraphBuilder, sizes: Sizes) -> Value:
 def _tokens(net: GraphBuilder, sizes: Sizes) -> Value:
     """Tokens that look at each other, after an image or alone."""
     heads = sizes.one_of((2, 3, 4, 6))
-    width = heads * sizes.one_of((16, 32, 48))
+    width = heads * sizes.one_of((16, 32, 48, 80))
     if sizes.chance(0.5):
-        side, patch = sizes.one_of(((96, 16), (112, 8), (128, 16), (160, 16)))
+        side, patch = sizes.one_of(((96, 16), (112, 8), (128, 16), (160, 16), (240, 16)))
         x = net.to_tokens(net.conv(net.image(side, side), width, patch, patch, padding="valid"))
     else:
-        x = net.input((1, sizes.one_of((24, 48, 80, 160)), width))
+        x = net.input((1, sizes.one_of((24, 48, 80, 160, 250)), width))
     activation = sizes.one_of(("relu", "gelu", "swish"))
-    for _ in range(sizes.one_of((1, 2, 3, 5))):
+    for _ in range(sizes.one_of((1, 2, 3, 5, 8))):
         x = net.add(x, attention(net, net.layer_norm(x), heads))
         inner = net.dense(net.layer_norm(x), width * sizes.one_of((2, 3)), activation=activation)
         x = net.add(x, net.dense(inner, width))

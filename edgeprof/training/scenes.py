@@ -300,6 +300,21 @@ def _recurrent(net: GraphBuilder, sizes: Sizes) -> Value:
     return net.lstm(x, units) if sizes.chance(0.5) else net.gru(x, units)
 
 
+def _remembered(net: GraphBuilder, sizes: Sizes) -> Value:
+    """Sound as it comes: each layer sees a few rows of what came before."""
+    rows, width = sizes.one_of((1, 1, 2, 3, 4)), 8 * sizes.log_uniform(1, 32)
+    x = net.image(rows, 1, width)
+    for _ in range(sizes.one_of((1, 2, 3))):
+        x = net.remember(x, sizes.one_of((1, 2, 4, 6, 8, 12, 16, 20)))
+        window = (x.shape[1], 1) if sizes.chance(0.7) else (max(1, x.shape[1] // 2), 1)
+        if sizes.chance(0.3):
+            x = net.conv(x, 8 * sizes.log_uniform(1, 16), window, padding="valid", activation=sizes.one_of(PLAIN))
+            continue
+        x = net.depthwise(x, window, padding="valid", activation=sizes.one_of(PLAIN))
+        x = net.conv(x, 8 * sizes.log_uniform(1, 16), 1, activation=sizes.one_of(PLAIN))
+    return x
+
+
 SCENES: Mapping[str, Scene] = {
     "convolutions": _convolutions,
     "stem": _stem,
@@ -326,6 +341,7 @@ SCENES: Mapping[str, Scene] = {
     "flattened": _flattened,
     "moves": _moves,
     "recurrent": _recurrent,
+    "remembered": _remembered,
     "oddments": oddments,
 }
 # What takes most of the time of most nets is drawn more often.

@@ -260,6 +260,13 @@ class GraphBuilder(ABC):
         """As vectors: (batch, all the rest)."""
 
     @abstractmethod
+    def remember(self, x: Value, rows: int) -> Value:
+        """An image behind the last `rows` rows of those that came in the runs before: models of sound as it comes.
+
+        In TFLite a variable keeps them. In ONNX a model has no variables: BuildError.
+        """
+
+    @abstractmethod
     def resize(self, x: Value, factor: int, mode: str = "nearest") -> Value:
         """An image `factor` times as large; `mode` is "nearest" or "bilinear"."""
 

@@ -352,6 +352,9 @@ class OnnxBuilder(GraphBuilder):
         shape = (x.shape[0], math.prod(x.shape[1:]))
         return Value(self._layer("Flatten", [x.name], shape, {"axis": 1}), shape)
 
+    def remember(self, x: Value, rows: int) -> Value:
+        raise BuildError("remember: ONNX has no variables")
+
     def resize(self, x: Value, factor: int, mode: str = "nearest") -> Value:
         batch, height, width, channels = require_image(x, "resize")
         self._float_only("resize")

@@ -32,7 +32,7 @@ WEIGHT_SCALE = 0.002
 # These pass values on as they are, so that what comes out has the scale of what came in.
 PASSING = frozenset(
     ("RESHAPE", "TRANSPOSE", "SPLIT", "PAD", "MAX_POOL_2D", "AVERAGE_POOL_2D", "RESIZE_BILINEAR",
-     "RESIZE_NEAREST_NEIGHBOR")
+     "RESIZE_NEAREST_NEIGHBOR", "CONCATENATION", "STRIDED_SLICE")
 )  # fmt: skip
 
 
@@ -330,6 +330,32 @@ class TfliteBuilder(GraphBuilder):
     def flatten(self, x: Value) -> Value:
         shape = (x.shape[0], math.prod(x.shape[1:]))
         return Value(self._reshaped(x.name, shape), shape)
+
+    def remember(self, x: Value, rows: int) -> Value:
+        batch, height, width, channels = require_image(x, "remember")
+        require_positive("remember", (rows,))
+        if not any(one.type == "CALL_ONCE" for one in self._made.operators):
+            self._made.add("CALL_ONCE", [], [], {"init_subgraph_index": 1})
+        named = {"container": "", "shared_name": f"rows_{len(self._made.operators)}"}
+        variable = self._made.add("VAR_HANDLE", [], [()], named, dtype="resource")[0]
+        dtype, scale, zero = self._kind("RESHAPE", x.name)
+        made = self._made.add(
+            "READ_VARIABLE", [variable], [(batch, rows, width, channels)], dtype=dtype, scale=scale, zero_point=zero
+        )
+        before = Value(made[0], (batch, rows, width, channels), is_image=True)
+        both = self._layer(
+            "CONCATENATION",
+            [before.name, x.name],
+            (batch, rows + height, width, channels),
+            {"axis": 1, "fused_activation_function": 0},
+        )
+        ends = [(0, height, 0, 0), (0, rows + height, 0, 0), (1, 1, 1, 1)]
+        all_but_rows = {"begin_mask": 0b1101, "end_mask": 0b1101}
+        masks = {**dict.fromkeys(("ellipsis_mask", "new_axis_mask", "shrink_axis_mask"), 0), **all_but_rows}
+        bounds = [self._made.constant(values, "int32") for values in ends]
+        kept = self._layer("STRIDED_SLICE", [both, *bounds], before.shape, masks)
+        self._made.add("ASSIGN_VARIABLE", [variable, kept], [])
+        return Value(both, (batch, rows + height, width, channels), is_image=True)
 
     def resize(self, x: Value, factor: int, mode: str = "nearest") -> Value:
         batch, height, width, channels = require_image(x, "resize")

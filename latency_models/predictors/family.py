@@ -7,7 +7,7 @@ were not fitted to. The interval's width comes from the process, scaled so that 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,7 +70,7 @@ class Family:
         n_runs: Array,
         folds: NDArray[np.int64],
         seed: int = 0,
-    ) -> tuple[Family, Prediction]:
+    ) -> tuple[Family, dict[int, Family]]:
         """Fit to n samples.
 
         Args:
@@ -83,7 +83,7 @@ class Family:
             seed: of the trees.
 
         Returns:
-            The family, and for each sample what those of the other folds predict. What few numbers describe (the
+            The family, and for each fold the family without it, where enough is left. What few numbers describe (the
             roofline, the lengths of the process, how much each part counts) comes from all of them.
         """
         values = np.stack([one.values for one in forms])
@@ -113,26 +113,20 @@ class Family:
         ratios = np.abs(left - held) / np.sqrt(variance)
         widen = max(0.3, float(np.quantile(ratios, 0.9)) / NORMAL_90)
         fitted = cls(name, roofline, columns, fill, low, high, process, trees, share, widen, len(left))
-        return fitted, fitted._predicted_without(forms, values, folds, without)
+        return fitted, dict(fitted._without_each(values, folds, without))
 
-    def _predicted_without(
-        self, forms: Sequence[Form], values: Array, folds: NDArray[np.int64], trees: dict[int, Trees]
-    ) -> Prediction:
-        """For each sample what the others predict, with the range that they have."""
-        found = Prediction(*(np.full(len(forms), np.nan) for _ in range(3)))
-        for fold in np.unique(folds):
+    def _without_each(
+        self, values: Array, folds: NDArray[np.int64], trees: dict[int, Trees]
+    ) -> Iterator[tuple[int, Family]]:
+        """Each fold, and the family that the others make, with the range that they have."""
+        for fold in map(int, np.unique(folds)):
             outside = folds == fold
             held_out = outside[self.process.chosen]
-            if held_out.all() or len(forms) - outside.sum() < FEWEST:
+            if held_out.all() or len(folds) - outside.sum() < FEWEST:
                 continue  # too few are left: nothing is predicted
             low, high, _, _ = _ranges(values[~outside])
-            others = replace(
-                self, low=low, high=high, process=self.process.without(held_out), trees=trees.get(int(fold))
-            )
-            predicted = others.predict([one for one, is_outside in zip(forms, outside, strict=True) if is_outside])
-            found.log_s[outside], found.sd[outside] = predicted.log_s, predicted.sd
-            found.distance[outside] = predicted.distance
-        return found
+            process = self.process.without(held_out)
+            yield fold, replace(self, low=low, high=high, process=process, trees=trees.get(fold))
 
     def predict(self, forms: Sequence[Form]) -> Prediction:
         """Predict n kernels of this family."""

@@ -58,6 +58,7 @@ LAYERS: Mapping[str, Callable[[GraphBuilder], Value]] = {
     "resize nearest": lambda net: net.resize(image(net), 2),
     "resize bilinear": lambda net: net.resize(image(net), 2, "bilinear"),
     "pad": lambda net: net.pad(image(net), 1),
+    "remember": lambda net: net.remember(image(net), 5),
     "channel_shuffle": lambda net: net.channel_shuffle(image(net), 4),
     **{f"{name} activation": activation(name) for name in ACTIVATIONS},
 }

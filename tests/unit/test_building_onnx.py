@@ -46,15 +46,15 @@ def run(graph: Graph) -> None:
 @pytest.mark.parametrize("layer", LAYERS)
 def test_every_layer_runs_and_gives_the_shape_that_the_graph_says(layer: str, precision: str) -> None:
     net = builder("onnx", precision=precision)
-    if precision == "int8" and layer in WITHOUT_INT8:
-        with pytest.raises(BuildError, match="has no int8 form"):
+    if layer == "remember" or (precision == "int8" and layer in WITHOUT_INT8):
+        with pytest.raises(BuildError, match=r"has no int8 form|no variables"):
             LAYERS[layer](net)
         return
 
     run(net.graph(LAYERS[layer](net)))
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layer", sorted(set(LAYERS) - {"remember"}))
 def test_a_graph_read_back_from_its_file_is_the_same(layer: str) -> None:
     net = builder("onnx")
     built = net.graph(LAYERS[layer](net))
