@@ -51,7 +51,8 @@ def fit(runs: Sequence[Run], seed: int, extra: Sequence[Run] = ()) -> Predictor:
             "the same work took longer beside them than in a quiet moment, or could not be found in them",
             "stop what else runs on the device, cool it, fix its clock, and train again",
         )
-    own = [sample for run in extra if _is_same(target, target_of(run)) for sample in kernel_samples(run)]
+    same = [run for run in extra if _is_same(target, target_of(run))]
+    own = [sample for run in same for sample in kernel_samples(run, timing=observed.timing)]
     predictor = Predictor.fit(target, [*observed.kernels, *own], observed.nets, seed=seed)
     return replace(predictor, provenance=_provenance(runs, observed, seed, len(own)))
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from device_agents import wire
 from edgeprof.energy import model_energy
 from edgeprof.errors import MeasurementError
-from edgeprof.run import Described, Run
+from edgeprof.run import Run
 from edgeprof.statistics import summarise
 from edgeprof.training.probes import ANCHOR_MACS, ANCHOR_SHAPE
+from edgeprof.training.timing import QUARTER, Timing, middle, together
 from latency_models.observations import KernelSample, NetSample, Target
 
 __all__ = ["Observed", "anchor_s", "kernel_samples", "net_sample", "observe", "precision_of", "slowness", "target_of"]
@@ -26,8 +26,7 @@ MOST_DISTURBED = 1.25
 QUIET_QUANTILE = 0.2
 # Runtimes' profilers count microseconds: what is 0 each time takes about this, and nobody knows how much exactly.
 CLOCK_S, NOT_SEEN_S = 1e-6, 1e-7
-# The middle half of a kernel's runs: interruptions are in the upper quarter.
-QUARTER = 0.25
+UNKNOWN = Timing()
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class Observed:
     nets: tuple[NetSample, ...]
     n_models: int
     n_disturbed: int
+    timing: Timing = field(default_factory=Timing)
 
 
 def target_of(run: Run) -> Target:
@@ -61,29 +61,30 @@ def _has_xnnpack(profile: wire.Profile) -> bool:
     return profile.job.runtime in ("litert", "tflite") and profile.job.options.xnnpack
 
 
-def kernel_samples(run: Run, slower: float = 1.0, family: str = "") -> list[KernelSample]:
+def kernel_samples(run: Run, slower: float = 1.0, family: str = "", timing: Timing = UNKNOWN) -> list[KernelSample]:
     """The kernels of one run that are described, with the middle of what each took.
 
     Args:
         run: with an operator pass.
         slower: see `slowness`.
         family: of nets that the run is of; "" of a probe.
+        timing: what timing adds, which is left out.
     """
     recorded = run.profile.operators
     if recorded is None:
         return []
     found = []
     for one in run.described:
-        times = _together(recorded, one)
+        times = timing.without(run, one, together(run, one))
         # Left out, those that took next to nothing would not be learned, and be taken for what the others took.
-        middle = _middle(times) or max(float(times.mean()), NOT_SEEN_S)
-        spread = float(np.subtract(*np.quantile(times, [1 - QUARTER, QUARTER]))) / 1.35 / middle
-        if middle < CLOCK_S / 2:
+        typical = middle(times) or max(float(times.mean()), NOT_SEEN_S)
+        spread = float(np.subtract(*np.quantile(times, [1 - QUARTER, QUARTER]))) / 1.35 / typical
+        if typical < CLOCK_S / 2:
             spread = 1.0
         found.append(
             KernelSample(
                 kernel=one.kernel,
-                time_s=middle,
+                time_s=typical,
                 n_runs=len(times),
                 spread=spread,
                 source=run.profile.job.model.digest,
@@ -95,21 +96,7 @@ def kernel_samples(run: Run, slower: float = 1.0, family: str = "") -> list[Kern
     return found
 
 
-def _together(recorded: wire.OperatorPass, one: Described) -> NDArray[np.float64]:
-    """Seconds of each run, (n,): the sum of the kernels that ran the same nodes."""
-    times = np.array([recorded.kernels[index].times_s for index in one.kernels], dtype=np.float64)
-    total: NDArray[np.float64] = times.sum(axis=0)
-    return total
-
-
-def _middle(times: NDArray[np.float64]) -> float:
-    """Mean of the middle half: of clocks that count microseconds, a median would be one of them."""
-    ordered = np.sort(times)
-    cut = int(len(ordered) * QUARTER)
-    return float(ordered[cut : len(ordered) - cut].mean())
-
-
-def net_sample(run: Run, family: str, slower: float = 1.0) -> NetSample | None:
+def net_sample(run: Run, family: str, slower: float = 1.0, timing: Timing = UNKNOWN) -> NetSample | None:
     """A whole net; None where it has no latency or its kernels are not all described."""
     try:
         latency = summarise(run.profile)
@@ -129,7 +116,7 @@ def net_sample(run: Run, family: str, slower: float = 1.0) -> NetSample | None:
         source=profile.job.model.digest,
         kernels=tuple(one.kernel for one in run.described),
         latency_s=latency.median_s,
-        timed=tuple(kernel_samples(run, slower, family)),
+        timed=tuple(kernel_samples(run, slower, family, timing)),
         spread=latency.relative_spread,
         energy_j=_net_energy_j(run),
         peak_memory_bytes=memory,
@@ -155,7 +142,7 @@ def anchor_s(run: Run) -> float | None:
     for one in run.described:
         first = one.kernel.inputs[0] if one.kernel.inputs else None
         if first is not None and one.kernel.macs == ANCHOR_MACS and sorted(first.shape) == sorted(ANCHOR_SHAPE):
-            return _middle(_together(recorded, one))
+            return middle(together(run, one))
     return None
 
 
@@ -166,12 +153,15 @@ def observe(probes: Sequence[Run], nets: Sequence[tuple[str, Run]]) -> Observed:
     """
     slower = slowness([*probes, *(run for _, run in nets)])
     quiet = {run: factor for run, factor in slower.items() if factor <= MOST_DISTURBED}
-    kernels = [sample for run in probes if run.id in quiet for sample in kernel_samples(run, quiet[run.id])]
-    whole = [net_sample(run, family, quiet[run.id]) for family, run in nets if run.id in quiet]
+    timing = Timing.of([*probes, *(run for _, run in nets)])
+    kernels = [
+        sample for run in probes if run.id in quiet for sample in kernel_samples(run, quiet[run.id], timing=timing)
+    ]
+    whole = [net_sample(run, family, quiet[run.id], timing) for family, run in nets if run.id in quiet]
     samples = tuple(one for one in whole if one is not None)
     n_used = sum(run.id in quiet for run in probes) + len(samples)
     n_models = len(probes) + len(nets)
-    return Observed(tuple(kernels), samples, n_models, n_models - n_used)
+    return Observed(tuple(kernels), samples, n_models, n_models - n_used, timing)
 
 
 def slowness(runs: Sequence[Run]) -> dict[str, float]:
