@@ -42,7 +42,9 @@ POOL_TYPES = frozenset(("MaxPool", "AveragePool", "LpPool", "QLinearAveragePool"
 BLOCKED = "com.microsoft.nchwc"
 # Activations that take more than a comparison of each element.
 DEAR = ("igmoid", "LOGISTIC", "anh", "TANH", "Gelu", "GELU", "Elu", "ELU", "wish", "SWISH", "Exp", "Erf", "Mish")
-CLAMPS = frozenset(("Relu", "Clip", "RELU", "RELU6", "LeakyRelu"))
+CLAMPS = frozenset(("Relu", "RELU", "LeakyRelu"))
+# Clamped on both sides: kernels of ONNX Runtime that clamp from below as they store do this in a pass of its own.
+BOTH_SIDES = frozenset(("Clip", "RELU6"))
 HARD = frozenset(("HardSigmoid", "HARD_SWISH", "HardSwish"))
 # Numbers of ActivationFunctionType in TFLite's schema: 0 is none, 4 is TANH.
 TFLITE_TANH = 4
@@ -163,7 +165,7 @@ def _common(kernel: KernelSpec) -> dict[str, float]:
         "output_bytes": output_bytes,
         "bytes": total,
         "intensity": macs / total if total else 0.0,
-        "clamp": float(any(one in CLAMPS for one in activations)),
+        "clamp": float(_clamp(activations)),
         "hard_activation": float(any(one in HARD for one in activations)),
         "dear_activation": float(any(part in one for one in activations if one not in HARD for part in DEAR)),
         "sum": float(any(one in SUMS for one in kernel.fused) or _has_sum(kernel)),
@@ -178,6 +180,13 @@ def _activations(kernel: KernelSpec) -> list[str]:
     if isinstance(number, int) and number:
         found.append("TANH" if number == TFLITE_TANH else "RELU")
     return found
+
+
+def _clamp(activations: Sequence[str]) -> int:
+    """On how many sides values are clamped."""
+    if any(one in BOTH_SIDES for one in activations):
+        return 2
+    return int(any(one in CLAMPS for one in activations))
 
 
 def _has_sum(kernel: KernelSpec) -> bool:

@@ -22,6 +22,8 @@ __all__ = ["FAMILIES", "draw_net", "family_at"]
 
 Net = Callable[[GraphBuilder, Sizes], Value]
 ACTIVATIONS = ("relu", "relu6", "hard_swish", "swish")
+# Clamped from below runs inside of a convolution, from both sides perhaps behind it.
+CLAMPING = ("relu", "relu", "relu6")
 MOST_TRIES = 100
 # A net that takes longer than some tenths of a second on a small board is left to those who have the time.
 MOST_MACS = 2_000_000_000
@@ -118,33 +120,35 @@ def _bottlenecks(net: GraphBuilder, sizes: Sizes) -> Value:
 
 def _plain_residual(net: GraphBuilder, sizes: Sizes) -> Value:
     """Pairs of convolutions with a short cut around them."""
+    activation = sizes.one_of(CLAMPING)
     width = sizes.one_of((16, 24, 32, 48, 64))
-    x = _start(net, sizes, width, "relu")
+    x = _start(net, sizes, width, activation)
     x = net.pool(x, "max", 3, 2, padding="same") if sizes.chance(0.5) else x
     for stage in range(sizes.one_of((2, 3, 4))):
         for block in range(sizes.one_of((1, 2, 3))):
             stride = 2 if stage and block == 0 else 1
-            y = net.conv(x, width, 3, stride, activation="relu")
+            y = net.conv(x, width, 3, stride, activation=activation)
             y = net.conv(y, width, sizes.one_of((1, 3, 3)))
             short = x if y.shape == x.shape else net.conv(x, width, 1, stride)
-            x = net.add(short, y, activation="relu")
+            x = net.add(short, y, activation=activation)
         width = min(512, width * 2)
     return _classes(net, sizes, x)
 
 
 def _stacked(net: GraphBuilder, sizes: Sizes) -> Value:
     """Convolutions and pooling one after the other, and dense layers at the end."""
+    activation = sizes.one_of(CLAMPING)
     width = sizes.one_of((8, 16, 24, 32, 48))
-    x = _start(net, sizes, width, "relu")
+    x = _start(net, sizes, width, activation)
     for _ in range(sizes.one_of((2, 3, 4))):
         for _ in range(sizes.one_of((1, 2, 3))):
-            x = net.conv(x, width, sizes.one_of((3, 3, 5)), activation="relu")
+            x = net.conv(x, width, sizes.one_of((3, 3, 5)), activation=activation)
         x = net.pool(x, "max", 2, 2)
         width = min(384, width * 2)
     flat = net.flatten(x)
     if flat.channels > 20_000:
         flat = net.global_average(x, keep=False)
-    return net.dense(net.dense(flat, sizes.one_of((64, 128, 256, 512)), activation="relu"), 10)
+    return net.dense(net.dense(flat, sizes.one_of((64, 128, 256, 512)), activation=activation), 10)
 
 
 def _separable_chain(net: GraphBuilder, sizes: Sizes) -> Value:
@@ -161,29 +165,31 @@ def _separable_chain(net: GraphBuilder, sizes: Sizes) -> Value:
 
 def _growing(net: GraphBuilder, sizes: Sizes) -> Value:
     """Every layer sees all before it."""
+    activation = sizes.one_of(CLAMPING)
     growth = sizes.one_of((8, 12, 16, 20))
-    x = _start(net, sizes, 2 * growth, "relu")
+    x = _start(net, sizes, 2 * growth, activation)
     for _ in range(sizes.one_of((2, 3))):
         for _ in range(sizes.one_of((2, 3, 4, 6))):
-            normal = net.activate(net.scale(x), "relu") if sizes.chance(0.6) else x
-            x = net.concat([x, net.conv(net.conv(normal, 3 * growth, 1, activation="relu"), growth, 3)])
-        x = net.pool(net.conv(x, max(8, x.channels // 2), 1, activation="relu"), "average", 2, 2)
+            normal = net.activate(net.scale(x), activation) if sizes.chance(0.6) else x
+            x = net.concat([x, net.conv(net.conv(normal, 3 * growth, 1, activation=activation), growth, 3)])
+        x = net.pool(net.conv(x, max(8, x.channels // 2), 1, activation=activation), "average", 2, 2)
     return _classes(net, sizes, x)
 
 
 def _branches(net: GraphBuilder, sizes: Sizes) -> Value:
     """Windows of several sizes side by side."""
+    activation = sizes.one_of(CLAMPING)
     width = sizes.one_of((8, 16, 24, 40))
-    x = _start(net, sizes, 2 * width, "relu")
+    x = _start(net, sizes, 2 * width, activation)
     for _ in range(sizes.one_of((2, 3, 4))):
         x = net.pool(x, "max", 3, 2, padding="same")
         for _ in range(sizes.one_of((1, 2, 4))):
-            parts = [net.conv(x, width, 1, activation="relu")]
-            narrow = net.conv(x, width, 1, activation="relu")
+            parts = [net.conv(x, width, 1, activation=activation)]
+            narrow = net.conv(x, width, 1, activation=activation)
             window = sizes.one_of(((3, 3), (1, 5), (5, 1)))
-            parts.append(net.conv(narrow, width + 8, window, activation="relu"))
+            parts.append(net.conv(narrow, width + 8, window, activation=activation))
             if sizes.chance(0.6):
-                parts.append(net.conv(net.pool(x, "average", 3, 1, padding="same"), width, 1, activation="relu"))
+                parts.append(net.conv(net.pool(x, "average", 3, 1, padding="same"), width, 1, activation=activation))
             x = net.concat(parts)
         width *= 2
     return _classes(net, sizes, x)
@@ -191,27 +197,29 @@ def _branches(net: GraphBuilder, sizes: Sizes) -> Value:
 
 def _dealt(net: GraphBuilder, sizes: Sizes) -> Value:
     """Grouped convolutions whose channels are dealt out in between."""
+    activation = sizes.one_of(CLAMPING)
     groups = sizes.one_of((2, 3, 4))
     width = groups * 8 * sizes.one_of((1, 2, 3))
-    x = _start(net, sizes, width, "relu")
+    x = _start(net, sizes, width, activation)
     for _ in range(sizes.one_of((2, 3))):
-        x = net.conv(net.depthwise(x, 3, 2), 2 * width, 1, activation="relu")
+        x = net.conv(net.depthwise(x, 3, 2), 2 * width, 1, activation=activation)
         width *= 2
         for _ in range(sizes.one_of((1, 2, 3))):
-            y = net.channel_shuffle(net.conv(x, width, 1, groups=groups, activation="relu"), groups)
-            x = net.add(x, net.conv(net.depthwise(y, 3), width, 1, groups=groups), activation="relu")
+            y = net.channel_shuffle(net.conv(x, width, 1, groups=groups, activation=activation), groups)
+            x = net.add(x, net.conv(net.depthwise(y, 3), width, 1, groups=groups), activation=activation)
     return _classes(net, sizes, x)
 
 
 def _hourglass(net: GraphBuilder, sizes: Sizes) -> Value:
     """Down to a small image and up again."""
+    activation = sizes.one_of(CLAMPING)
     width, kept = sizes.one_of((8, 12, 16, 24, 40)), []
-    x = _start(net, sizes, width, "relu")
+    x = _start(net, sizes, width, activation)
     for _ in range(sizes.one_of((2, 3))):
-        x = net.conv(x, width, 3, activation="relu")
+        x = net.conv(x, width, 3, activation=activation)
         kept.append(x)
         width *= 2
-        x = net.conv(x, width, 3, 2, activation="relu")
+        x = net.conv(x, width, 3, 2, activation=activation)
     by_resize = sizes.chance(0.5)
     for before in reversed(kept):
         up = (
@@ -221,7 +229,7 @@ def _hourglass(net: GraphBuilder, sizes: Sizes) -> Value:
         )
         if up.shape[:3] != before.shape[:3]:
             raise BuildError("the sides do not meet")
-        x = net.conv(net.concat([up, before]), before.channels, 3, activation="relu")
+        x = net.conv(net.concat([up, before]), before.channels, 3, activation=activation)
     return net.conv(x, sizes.one_of((1, 2, 21)), 1, activation="sigmoid")
 
 

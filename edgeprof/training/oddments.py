@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from edgeprof.training.sizes import Sizes
 from latency_models.building import BuildError, GraphBuilder, Value
 
-__all__ = ["ONNX", "TFLITE", "TFLITE_INT8", "Oddment", "oddments", "shape_of_data"]
+__all__ = ["ONNX", "TFLITE", "TFLITE_INT8", "Oddment", "hard_swish_in_parts", "oddments", "shape_of_data"]
 
 Oddment = Callable[[GraphBuilder, Sizes, Value], Value]
 PER_SCENE = 5
+# So many of those that keep shape and type hand on what they made.
+CHAINED = 0.6
 
 
 def oddments(net: GraphBuilder, sizes: Sizes) -> Value:
@@ -25,8 +27,14 @@ def oddments(net: GraphBuilder, sizes: Sizes) -> Value:
     kinds = ONNX if net.format == "onnx" else TFLITE_INT8 if is_int8 else TFLITE
     names = list(kinds)
     x = net.input(shape_of_data(sizes))
-    results = [kinds[sizes.one_of(names)](net, sizes, x) for _ in range(PER_SCENE)]
-    return results[-1]
+    made = x
+    for _ in range(PER_SCENE):
+        name = sizes.one_of(names)
+        made = kinds[name](net, sizes, x)
+        # What the model computed itself, runtimes may change in its place; what came in they may not.
+        if name in KEEPING and sizes.chance(CHAINED):
+            x = made
+    return made
 
 
 def shape_of_data(sizes: Sizes) -> tuple[int, ...]:
@@ -210,6 +218,30 @@ def _argmax(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
     return net.operator("ArgMax", [x], [x.shape[:-1]], {"axis": last, "keepdims": 0}, dtype="int64")[0]
 
 
+def _clip(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
+    return _clipped(net, x)
+
+
+def _clipped(net: GraphBuilder, x: Value) -> Value:
+    return _same(net, "Clip", x, *(net.constant([bound], "float32", ()) for bound in (0.0, 6.0)))
+
+
+def hard_swish_in_parts(net: GraphBuilder, x: Value) -> Value:
+    """As exporters of ONNX wrote it before there was an operator for it."""
+    three, six = (net.constant([number], "float32", ()) for number in (3.0, 6.0))
+    return _same(net, "Div", _same(net, "Mul", x, _clipped(net, _same(net, "Add", x, three))), six)
+
+
+def _same(net: GraphBuilder, type: str, x: Value, *others: Value) -> Value:
+    """An operator on a tensor and others, which gives a tensor like the first; ONNX stores images channels first."""
+    stored = (x.shape[0], x.shape[3], *x.shape[1:3]) if x.is_image else x.shape
+    return Value(net.operator(type, [x, *others], [stored])[0].name, x.shape, x.is_image)
+
+
+def _hard_swish(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
+    return hard_swish_in_parts(net, x)
+
+
 def _reshape_to(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
     shape = (1, math.prod(x.shape))
     return net.operator("Reshape", [x, net.constant(shape, "int64")], [shape])[0]
@@ -225,6 +257,8 @@ ONNX: Mapping[str, Oddment] = {
     **{f"{type} by a number": _by_number(type, 2.0) for type in ("Pow", "Div", "Mul", "Add", "Sub")},
     **{type: _reduce(type) for type in ("ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL2")},
     **{type: _per_channel(type) for type in ("BatchNormalization", "InstanceNormalization")},
+    "Clip": _clip,
+    "hard swish in parts": _hard_swish,
     "ReduceSum": _reduce("ReduceSum", axes_are_inputs=True),
     "Slice": _slice,
     "Gather": _gather,
@@ -400,3 +434,12 @@ TFLITE_INT8: Mapping[str, Oddment] = {
     },
     "QUANTIZE": _out_and_in,
 }  # fmt: skip
+
+# In both formats: those that give what they are given, changed number by number.
+KEEPING = frozenset(
+    (
+        *ONNX_UNARY, *TFLITE_UNARY, "Div", "Max", "Min", "Add", "Sub", "Mul", "Clip", "hard swish in parts", "Cast",
+        *(f"{type} by a number" for type in ("Div", "Mul", "Add", "Sub")),
+        "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "DIV", "ADD", "SUB", "MUL", "CAST",
+    )
+)  # fmt: skip

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from edgeprof.training.oddments import oddments
+from edgeprof.training.oddments import hard_swish_in_parts, oddments
 from edgeprof.training.sizes import Sizes
 from latency_models.building import BuildError, GraphBuilder, Value
 
 __all__ = ["SCENES", "WEIGHTS", "attention", "squeeze_excite"]
 
 Scene = Callable[[GraphBuilder, Sizes], Value]
-PLAIN = ("relu", "relu", "relu6", "hard_swish", "swish", "sigmoid", None, None)
+PLAIN = ("relu", "relu", "relu6", "relu6", "hard_swish", "swish", "sigmoid", None, None)
 UNARY = (
     "relu",
     "relu6",
@@ -300,6 +300,19 @@ def _recurrent(net: GraphBuilder, sizes: Sizes) -> Value:
     return net.lstm(x, units) if sizes.chance(0.5) else net.gru(x, units)
 
 
+def _in_parts(net: GraphBuilder, sizes: Sizes) -> Value:
+    """Convolutions with an activation between them that is several operators."""
+    if net.format != "onnx" or net.precision != "float32":
+        raise BuildError("activations in parts are drawn in ONNX and float32 alone")
+    height, width, channels = sizes.image()
+    x = net.image(height, width, channels)
+    for _ in range(sizes.one_of((1, 2))):
+        x = net.conv(x, sizes.outputs(height * width * x.channels), 1)
+        x = hard_swish_in_parts(net, x)
+        x = hard_swish_in_parts(net, net.depthwise(x, sizes.one_of((3, 5))))
+    return net.conv(x, sizes.outputs(height * width * x.channels), 1)
+
+
 def _remembered(net: GraphBuilder, sizes: Sizes) -> Value:
     """Sound as it comes: each layer sees a few rows of what came before."""
     rows, width = sizes.one_of((1, 1, 2, 3, 4)), 8 * sizes.log_uniform(1, 32)
@@ -341,6 +354,7 @@ SCENES: Mapping[str, Scene] = {
     "flattened": _flattened,
     "moves": _moves,
     "recurrent": _recurrent,
+    "in parts": _in_parts,
     "remembered": _remembered,
     "oddments": oddments,
 }
