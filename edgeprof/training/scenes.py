@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from edgeprof.training.oddments import hard_swish_in_parts, oddments
+from edgeprof.training.oddments import oddments
+from edgeprof.training.oddments.onnx import hard_swish_in_parts
 from edgeprof.training.sizes import Sizes
 from latency_models.building import BuildError, GraphBuilder, Value
 

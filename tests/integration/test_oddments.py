@@ -9,7 +9,10 @@ import onnxruntime
 import pytest
 
 from edgeprof.training.measuring import model_bytes
-from edgeprof.training.oddments import ONNX, TFLITE, TFLITE_INT8, Oddment, shape_of_data
+from edgeprof.training.oddments import shape_of_data
+from edgeprof.training.oddments.common import Oddment
+from edgeprof.training.oddments.onnx import ONNX
+from edgeprof.training.oddments.tflite import TFLITE, TFLITE_INT8
 from edgeprof.training.probes import draw_probe
 from edgeprof.training.sizes import Sizes
 from latency_models.building import BuildError, builder
