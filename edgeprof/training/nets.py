@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from edgeprof.training.probes import anchor
-from edgeprof.training.scenes import attention, squeeze_excite
+from edgeprof.training.scenes import attention, memory, squeeze_excite
 from edgeprof.training.sizes import Sizes
 from latency_models.building import BuildError, GraphBuilder, Value, builder
 from latency_models.graph import Graph
@@ -255,8 +255,7 @@ def _recurrent(net: GraphBuilder, sizes: Sizes) -> Value:
     x = net.input((1, sizes.one_of((10, 25, 50, 100)), 8 * sizes.log_uniform(2, 16)))
     x = net.dense(x, 8 * sizes.log_uniform(2, 16), activation="relu")
     for _ in range(sizes.one_of((1, 2))):
-        units = 8 * sizes.log_uniform(2, 24)
-        x = net.lstm(x, units) if sizes.chance(0.5) else net.gru(x, units)
+        x = memory(net, sizes, x, 8 * sizes.log_uniform(2, 24))
     return net.dense(x, sizes.one_of((1, 12, 40)), activation="sigmoid")
 
 

@@ -9,7 +9,7 @@ from edgeprof.training.oddments.onnx import hard_swish_in_parts
 from edgeprof.training.sizes import Sizes
 from latency_models.building import BuildError, GraphBuilder, Value
 
-__all__ = ["SCENES", "WEIGHTS", "attention", "squeeze_excite"]
+__all__ = ["SCENES", "WEIGHTS", "attention", "memory", "squeeze_excite"]
 
 Scene = Callable[[GraphBuilder, Sizes], Value]
 PLAIN = ("relu", "relu", "relu6", "relu6", "hard_swish", "swish", "sigmoid", None, None)
@@ -295,10 +295,21 @@ def _moves(net: GraphBuilder, sizes: Sizes) -> Value:
     return net.reshape(x, (1, length * width))
 
 
+def memory(net: GraphBuilder, sizes: Sizes, x: Value, units: int) -> Value:
+    """A recurrent layer over tokens.
+
+    Raises:
+        BuildError: in TFLite: LiteRT's compiled model takes none that has variable tensors ("Variable tensors not yet
+            supported"), so that nothing beside such a layer could be timed either.
+    """
+    if net.format == "tflite":
+        raise BuildError("LiteRT times no model that has a recurrent layer")
+    return net.lstm(x, units) if sizes.chance(0.5) else net.gru(x, units)
+
+
 def _recurrent(net: GraphBuilder, sizes: Sizes) -> Value:
     x = net.input((1, sizes.log_uniform(1, 128), 8 * sizes.log_uniform(1, 32)))
-    units = 8 * sizes.log_uniform(1, 32)
-    return net.lstm(x, units) if sizes.chance(0.5) else net.gru(x, units)
+    return memory(net, sizes, x, 8 * sizes.log_uniform(1, 32))
 
 
 def _in_parts(net: GraphBuilder, sizes: Sizes) -> Value:

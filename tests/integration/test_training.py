@@ -26,8 +26,13 @@ from edgeprof.training.observed import anchor_s, kernel_samples, net_sample
 from edgeprof.training.plan import CANDIDATES, CYCLE, Plan, next_step, parse_name, step_at
 from edgeprof.training.probes import draw_probe
 from edgeprof.training.scenes import SCENES
+from latency_models.building import BuildError
 from latency_models.features import form
 
+# LiteRT times no model that has such layers.
+UNTIMED = {"recurrent"}
+# On a busy machine a training takes minutes.
+pytestmark = pytest.mark.timeout(900)
 LOCAL = Device(name="local", python=sys.executable)
 BOARD = Device(name="pi5", address="sim:pi-5")
 NET_STEP = next(k for k in range(20) if step_at(k).kind == "net")
@@ -298,14 +303,19 @@ def test_nets_of_all_families_are_measured_in_turn(precision: str) -> None:
 
     assert turns == list(range(len(turns)))
     families = {format: [family_at(turn, format, precision) for turn in turns] for format in ("onnx", "tflite")}
-    for found in families.values():
-        assert len(set(found)) >= (len(FAMILIES) if precision == "float32" else 7)
+    for format, found in families.items():
+        own = set(FAMILIES) - (UNTIMED if format == "tflite" else set())
+        assert set(found) == own if precision == "float32" else len(set(found)) >= 7
         assert max(map(found.count, set(found))) - min(map(found.count, set(found))) <= 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("format", ["onnx", "tflite"])
 def test_a_net_of_every_family_can_be_drawn_anew(family: str, format: str) -> None:
+    if format == "tflite" and family in UNTIMED:
+        with pytest.raises(BuildError, match="can be built as tflite"):
+            draw_net(0, 3, family, format)
+        return
     graph = draw_net(0, 3, family, format)
 
     assert graph == draw_net(0, 3, family, format)
