@@ -14,8 +14,10 @@ from latency_models.building import GraphBuilder, Value, builder
 from tests.unit.layers import LAYERS
 
 Interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="ai-edge-litert is not installed").Interpreter
-# Their stored shapes fit one input size alone, in TFLite too.
-FIXED = {"flatten", "reshape", "to_tokens", "to_image", "channel_shuffle", "gru", "transpose_conv", "lstm"}
+# Their stored shapes (of "remember" the variable's) fit one input size alone, in TFLite too.
+FIXED = {
+    "flatten", "reshape", "to_tokens", "to_image", "channel_shuffle", "gru", "transpose_conv", "lstm", "remember",
+}  # fmt: skip
 
 
 def allocated(data: bytes, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
