@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from latency_models.features import Form, form
 from latency_models.kernels import KernelSpec
 from latency_models.observations import KernelSample
-from latency_models.predictors.family import FEWEST, Family, Prediction
+from latency_models.predictors.family import FEWEST, NORMAL_90, Family, Prediction
 from latency_models.surroundings import Context, places_of
 
 __all__ = ["BASES", "Bound", "KernelTimes", "Known", "Times"]
@@ -36,8 +36,6 @@ BOUND_SD = 1.0
 LEAST_SD = 0.015
 # As if so many more models had shown how much a kernel differs between models: as much as those of its family do.
 BELIEF_IN_SD = 2.0
-# How many standard deviations of a normal distribution hold 90 % of it, on each side of the mean.
-NORMAL_90 = 1.6449
 
 
 @dataclass(frozen=True)

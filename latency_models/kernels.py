@@ -62,6 +62,11 @@ class KernelSpec:
     fused: tuple[str, ...] = ()
     macs: int | None = None
 
+    @property
+    def moved_bytes(self) -> float:
+        """What it reads, weights among it, and writes."""
+        return sum(one.size_bytes for one in (*self.inputs, *self.outputs) if one is not None)
+
 
 def of_nodes(graph: Graph, nodes: Sequence[Operator]) -> KernelSpec | None:
     """The kernel that runs these nodes of a graph together; None where a shape that it needs is not known.

@@ -37,7 +37,7 @@ class Context:
         """Of a model with these kernels."""
         moved = weights = 0.0
         for kernel in kernels:
-            moved += _moved_bytes(kernel)
+            moved += kernel.moved_bytes
             weights += sum(one.size_bytes for one in kernel.inputs if one is not None and one.is_constant)
         return cls(moved, weights, slowness)
 
@@ -69,7 +69,7 @@ def places_of(kernels: Sequence[KernelSpec], *, is_part: bool = False) -> list[P
     leaving = [0.0] * len(kernels) if is_part else _leaving(kernels)
     found, so_far = [], 0.0
     for place, kernel in enumerate(kernels):
-        after = so_far + _moved_bytes(kernel)
+        after = so_far + kernel.moved_bytes
         logs = total = entering = 0.0
         for key, operands in _read(kernel).items():
             times, size = touched[key], operands[0].size_bytes
@@ -115,7 +115,3 @@ def _read(kernel: KernelSpec) -> dict[_Key, list[Operand]]:
 
 def _key(one: Operand) -> _Key:
     return one.dtype, one.shape
-
-
-def _moved_bytes(kernel: KernelSpec) -> float:
-    return sum(one.size_bytes for one in (*kernel.inputs, *kernel.outputs) if one is not None)

@@ -74,16 +74,12 @@ def _little(run: Run) -> Iterator[tuple[int, float]]:
     if run.profile.job.runtime != "onnxruntime" or run.profile.operators is None:
         return
     for one in run.described:
-        if _moved_bytes(one.kernel) <= LITTLE_BYTES and (one.kernel.macs or 0) <= LITTLE_MACS:
+        if one.kernel.moved_bytes <= LITTLE_BYTES and (one.kernel.macs or 0) <= LITTLE_MACS:
             yield _n_tensors(one.kernel), middle(together(run, one)) / len(one.kernels)
 
 
 def _n_tensors(kernel: KernelSpec) -> int:
     return sum(one is not None for one in kernel.inputs) + len(kernel.outputs)
-
-
-def _moved_bytes(kernel: KernelSpec) -> float:
-    return sum(one.size_bytes for one in (*kernel.inputs, *kernel.outputs) if one is not None)
 
 
 def together(run: Run, one: Described) -> NDArray[np.float64]:

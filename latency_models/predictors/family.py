@@ -18,7 +18,7 @@ from latency_models.predictors.gaussian_process import GaussianProcess
 from latency_models.predictors.roofline import Roofline
 from latency_models.predictors.trees import Trees
 
-__all__ = ["FEWEST", "Family", "Prediction"]
+__all__ = ["FEWEST", "NORMAL_90", "Family", "Prediction"]
 
 Array = NDArray[np.float64]
 # A family with fewer samples has a bound and no prediction; with fewer than `FEWEST_FOR_TREES` it has no trees.
