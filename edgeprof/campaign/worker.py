@@ -89,6 +89,7 @@ class DeviceWorker:
             self._state("connecting")
             self._persist(self._remove_remains)
             for k, job in enumerate(self._jobs):
+                self._wait(0.0)  # an interrupt that came between two questions to the device was not felt
                 self._check_budget(began_s)
                 if k:
                     self._rest()
@@ -118,6 +119,7 @@ class DeviceWorker:
             self._state("connecting")
             self._persist(self._remove_remains)
             for job in self._jobs:
+                self._wait(0.0)
                 self._when_free(lambda job=job: self._hand_over(job))  # type: ignore[misc]
             self._state("left to itself")
 
