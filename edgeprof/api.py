@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device_agents import wire
+from edgeprof import gate_timeout
 from edgeprof.arguments import at_least, device_of, model_file, place_of, seconds, shapes_of
 from edgeprof.energy import ModelEnergy, OperatorEnergies
 from edgeprof.errors import EdgeprofError, MeasurementError, StoreError
@@ -77,7 +78,7 @@ def profile(
     min_runs: int = 20,
     min_s: float = 1.0,
     max_s: float | None = None,
-    gate_timeout_s: float = 60.0,
+    gate_timeout_s: float | None = None,
     deadline_s: float = 900.0,
     seed: int = 0,
     check_outputs: bool = True,
@@ -123,7 +124,9 @@ def profile(
             max_s=max(wire.Schedule().max_s, min_s) if max_s is None else seconds("max_s", max_s, min_s),
             operator_runs=at_least("operator_runs", operator_runs, 1),
         ),
-        gate=wire.Gate(timeout_s=seconds("gate_timeout_s", gate_timeout_s)),
+        gate=wire.Gate(
+            timeout_s=gate_timeout.usual_s() if gate_timeout_s is None else seconds("gate_timeout_s", gate_timeout_s)
+        ),
         operators=operators,
         seed=seed,
         deadline_s=seconds("deadline_s", deadline_s, 1.0),

@@ -61,9 +61,21 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(autouse=True)
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that tests run on is rarely quiet: a minute before each profile would be most of the time."""
+    monkeypatch.setenv("EDGEPROF_GATE_TIMEOUT", "3")
+
+
+@pytest.fixture(autouse=True)
 def own_lease(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs of the tests on one machine must not wait for each other."""
     monkeypatch.setenv("EDGEPROF_LEASE", str(tmp_path_factory.getbasetemp()))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The virtual board comes last: its emulator keeps a CPU busy as long as it is on, which others would measure."""
+    items.sort(key=lambda item: item.nodeid.startswith("tests/boards/"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

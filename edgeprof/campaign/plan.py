@@ -29,6 +29,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from device_agents import wire
+from edgeprof import gate_timeout
 from edgeprof.errors import PlanError
 from edgeprof.profiling import Settings
 
@@ -71,7 +72,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     min_runs: Count = 20
     min_s: Seconds = 1.0
     max_s: Seconds | None = None
-    gate_timeout_s: Seconds = 60.0
+    gate_timeout_s: Seconds = msgspec.field(default_factory=gate_timeout.usual_s)
     deadline_s: Annotated[float, msgspec.Meta(ge=1, le=1e6)] = 900.0
     seed: int = 0
     check_outputs: bool = True

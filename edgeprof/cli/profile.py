@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeprof import gate_timeout
 from edgeprof.cli.profile_settings import to_batches, to_settings
 from edgeprof.cli.stores import open_store, store_option
 
@@ -133,8 +134,10 @@ class Seconds(click.FloatRange):
 @click.option(
     "--gate-timeout",
     type=Seconds(0),
-    default=60.0,
+    envvar=gate_timeout.VARIABLE,
+    default=gate_timeout.USUAL_S,
     show_default=True,
+    show_envvar=True,
     help="Seconds to wait for quiet, in all.",
 )
 @click.option("--deadline", type=Seconds(1), default=900.0, show_default=True, help="Seconds for a whole job.")

@@ -77,6 +77,7 @@ class Training:
     _runs: list[Run] = field(default_factory=list)
     _refused: Counter[str] = field(default_factory=Counter)
     _consecutive: int = 0
+    _n_fitted: int = 0
 
     def run(self, most_steps: int | None = None) -> Trained:
         """Measure until the budget is spent, the target is reached, or `most_steps` more steps are done.
@@ -113,7 +114,9 @@ class Training:
                 if self._is_good_enough(predictor):
                     ended_by = "target"
                     break
-        return Trained(self._fitted(), ended_by, dict(self._refused), lost)
+        if predictor is None or self._n_fitted != len(self._runs):
+            predictor = self._fitted()
+        return Trained(predictor, ended_by, dict(self._refused), lost)
 
     # --- one step ---
 
@@ -172,6 +175,7 @@ class Training:
 
     def _fitted(self) -> Predictor:
         predictor = fit(self._runs, self.plan.seed, self.extra)
+        self._n_fitted = len(self._runs)
         provenance = {**predictor.provenance, "budget_s": self.plan.budget_s, "spent_s": spent_s(self._runs)}
         predictor = replace(predictor, provenance=provenance)
         self._tell("fitted", "", predictor)

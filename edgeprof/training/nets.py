@@ -41,14 +41,7 @@ def family_at(turn: int, format: str, precision: str = "float32") -> str:
 
 @functools.cache
 def _families_of(format: str, precision: str) -> tuple[str, ...]:
-    found = []
-    for family in FAMILIES:
-        try:
-            draw_net(0, 0, family, format, precision)
-        except BuildError:
-            continue
-        found.append(family)
-    return tuple(found)
+    return tuple(family for family in FAMILIES if _draws(0, 0, family, format, precision, 1))
 
 
 def draw_net(seed: int, number: int, family: str, format: str, precision: str = "float32") -> Graph:
@@ -64,6 +57,15 @@ def draw_net(seed: int, number: int, family: str, format: str, precision: str = 
     Raises:
         BuildError: the format has no such nets in this precision.
     """
+    found = _draws(seed, number, family, format, precision, DRAWS)
+    if not found:
+        raise BuildError(f"no net of the family {family} can be built as {format} in {precision}")
+    wanted = math.log(LEAST_MOVED) + np.random.default_rng([seed, number]).random() * math.log(MOST_MOVED / LEAST_MOVED)
+    return min(found, key=lambda graph: abs(math.log(_moved_bytes(graph)) - wanted))
+
+
+def _draws(seed: int, number: int, family: str, format: str, precision: str, n_draws: int) -> list[Graph]:
+    """So many nets of a family, or fewer where most of what is drawn cannot be built."""
     found: list[Graph] = []
     for attempt in range(MOST_TRIES):
         rng = np.random.default_rng([seed, number, attempt, 1 + int(precision == "int8")])
@@ -75,12 +77,9 @@ def draw_net(seed: int, number: int, family: str, format: str, precision: str = 
             continue
         if sum(one.macs or 0 for one in graph.operators) <= MOST_MACS:
             found.append(graph)
-        if len(found) == DRAWS:
+        if len(found) == n_draws:
             break
-    if not found:
-        raise BuildError(f"no net of the family {family} can be built as {format} in {precision}")
-    wanted = math.log(LEAST_MOVED) + np.random.default_rng([seed, number]).random() * math.log(MOST_MOVED / LEAST_MOVED)
-    return min(found, key=lambda graph: abs(math.log(_moved_bytes(graph)) - wanted))
+    return found
 
 
 def _moved_bytes(graph: Graph) -> float:

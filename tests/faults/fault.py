@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from tests.faults.scene import N_JOBS, Scene
 
 __all__ = ["AT_ONCE", "Catalogue", "Fault"]
 
-# How many may happen at a time, each to a campaign of its own.
-AT_ONCE = 4
+# How many may happen at a time, each to a campaign of its own: more than there are CPUs, and processes of a fault that
+# wait for each other would be too late for deadlines of seconds.
+AT_ONCE = max(1, min(4, os.cpu_count() or 1))
 # Given the scene's folder, a program that stands in place of the device's Python.
 StandIn = Callable[[Path], Path]
 Happen = Callable[[Scene], None]

@@ -84,28 +84,23 @@ def test_every_scene_can_be_drawn(scene: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_simulated_board_is_learned_in_seconds_and_says_what_it_is(tmp_path: Path) -> None:
+def test_a_simulated_board_is_learned_until_it_is_good_enough_and_then_further(tmp_path: Path) -> None:
     heard: list[Event] = []
-    plan = Plan(runtime="simulated", budget_s=3600)
+    enough = Plan(runtime="simulated", budget_s=3600, target_error=0.5)
     with Store(str(tmp_path / "runs.sqlite")) as store, OpenDevice(BOARD) as opened:
-        trained = Training(opened, store, plan, on_event=heard.append).run(most_steps=58)
+        trained = Training(opened, store, enough).run(most_steps=200)
+        assert trained.ended_by == "target"
+        assert trained.predictor.provenance["n_models"] == 48
+
+        further = dataclasses.replace(enough, target_error=None)
+        trained = Training(opened, store, further, on_event=heard.append).run(most_steps=10)
 
     assert trained.ended_by == "steps"
     assert trained.predictor.target.origin == "simulated"
     assert trained.predictor.metrics["nets/mape"] < 0.1
     assert trained.predictor.provenance["n_nets"] == 22
-    assert [event.what for event in heard].count("measured") == 58
+    assert [event.what for event in heard].count("measured") == 10
     assert [event.what for event in heard].count("fitted") == 2
-
-
-@pytest.mark.slow
-def test_a_training_ends_when_it_is_good_enough(tmp_path: Path) -> None:
-    plan = Plan(runtime="simulated", budget_s=3600, target_error=0.5)
-    with Store(str(tmp_path / "runs.sqlite")) as store, OpenDevice(BOARD) as opened:
-        trained = Training(opened, store, plan).run(most_steps=200)
-
-    assert trained.ended_by == "target"
-    assert trained.predictor.provenance["n_models"] == 48
 
 
 def test_another_training_is_not_mixed_into_a_store(tmp_path: Path) -> None:
