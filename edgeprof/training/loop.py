@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 
-from edgeprof.errors import AgentLost, JobRefused, LinkError, ModelError, UsageError
+from edgeprof.errors import AgentLost, DeviceGivenUp, JobRefused, LinkError, ModelError, UsageError
 from edgeprof.profiling import OnProgress, OpenDevice
 from edgeprof.run import Run
 from edgeprof.store import Store
@@ -27,6 +27,8 @@ __all__ = ["Event", "Trained", "Training", "spent_s"]
 FIRST_FIT, NEXT_FIT = 48, 1.5
 # How often and how long a device that is lost is waited for.
 RECONNECTS_S = (1.0, 5.0, 15.0, 40.0)
+# What says that the device is away; a job that took every CPU of it was asked for until nobody believed in it.
+AWAY = (AgentLost, LinkError, DeviceGivenUp)
 # So many refusals in a row are no longer those of single operators.
 MOST_REFUSALS = 12
 
@@ -103,7 +105,7 @@ class Training:
                 break
             try:
                 self._measure(number, predictor)
-            except (AgentLost, LinkError) as error:
+            except AWAY as error:
                 if not self._runs:
                     raise
                 ended_by, lost = "lost", str(error)
@@ -121,16 +123,20 @@ class Training:
     # --- one step ---
 
     def _measure(self, number: int, predictor: Predictor | None) -> None:
+        lost = ""
         for wait_s in (*RECONNECTS_S, None):
             try:
                 self._measure_once(number, predictor)
-            except (AgentLost, LinkError) as error:
+            except AWAY as error:
                 if wait_s is None or not self._runs:
                     raise
-                self._tell("lost", str(error))
+                lost = str(error)
+                self._tell("lost", lost)
                 self.opened.disconnect()
                 self.sleep(wait_s)
                 continue
+            if lost:
+                self._tell("reconnected", f"{self.opened.device.name} answers again")
             return
 
     def _measure_once(self, number: int, predictor: Predictor | None) -> None:

@@ -188,14 +188,21 @@ class LostLater:
 
 def test_a_link_that_breaks_is_opened_again(tmp_path: Path) -> None:
     waits: list[float] = []
+    heard: list[Event] = []
+    plan = Plan(runtime="simulated", budget_s=3600)
     with Store(str(tmp_path / "runs.sqlite")) as store, OpenDevice(BOARD) as opened:
         lost = LostLater(opened, after=4, attempts=2)
-        trained = Training(
-            lost, store, Plan(runtime="simulated", budget_s=3600), sleep=waits.append  # type: ignore[arg-type]
-        ).run(most_steps=9)  # fmt: skip
+        trained = Training(lost, store, plan, on_event=heard.append, sleep=waits.append).run(  # type: ignore[arg-type]
+            most_steps=9
+        )
 
     assert trained.ended_by == "steps"
     assert waits == [1.0, 5.0]
+    assert [event.what for event in heard if event.what not in ("measured", "fitted")] == [
+        "lost",
+        "lost",
+        "reconnected",
+    ]
 
 
 def test_a_device_that_does_not_come_back_ends_the_training_with_what_there_is(tmp_path: Path) -> None:
