@@ -366,10 +366,6 @@ def _other(kernel: KernelSpec, kind: str, found: dict[str, float]) -> str:
         found["columns"] = float(result[-1] if result else 1)
     mode = kernel.attributes.get("mode")
     found["mode"] = float(("nearest", "linear", "cubic").index(mode)) if mode in ("nearest", "linear", "cubic") else 0.0
-    return _type_name(kernel)
-
-
-def _type_name(kernel: KernelSpec) -> str:
     return kernel.type
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,16 @@ from latency_models.graph import (
     size_of,
     with_work,
 )
+from latency_models.onnx_preparing import (
+    bodies,
+    drop_weights,
+    open_dims,
+    set_input_shapes,
+    stored_tensors,
+)
 
 __all__ = ["declared_inputs", "dtype_name", "element_type", "external_files", "load", "of_model", "parse", "read"]
 
-# Shape inference reads the values of shapes, axes, pads; nothing with more elements than this can be one of them.
-MAX_SHAPE_VALUES = 1024
 MAX_ATTRIBUTE_VALUES = 64
 # Axes, bounds and scales have no more numbers than this.
 MAX_SMALL_VALUES = 16
@@ -38,16 +44,6 @@ _DTYPES: Mapping[int, str] = {
     for name, code in TensorProto.DataType.items()
     if code != TensorProto.UNDEFINED
 }
-
-_WEIGHT_FIELDS = (
-    "raw_data",
-    "float_data",
-    "int32_data",
-    "int64_data",
-    "double_data",
-    "uint64_data",
-    "string_data",
-)
 
 
 def read(
@@ -101,7 +97,7 @@ def parse(data: bytes, name: str) -> ModelProto:
 def external_files(model: ModelProto) -> dict[str, str]:
     """Locations of external data as the file writes them, each with the name of the first tensor that needs it."""
     found: dict[str, str] = {}
-    for tensor in _stored_tensors(model.graph):
+    for tensor in stored_tensors(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL:
             location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
             # a damaged text comes as bytes
@@ -167,105 +163,15 @@ def _read(
 ) -> Graph:
     reader = _Reader(declared=declared_inputs(model))
     reader.remember_constants(model.graph, "")
-    _drop_weights(model.graph)
-    _open_dims(model.graph)
-    _set_input_shapes(model.graph, shapes, batch, default_dim)
+    drop_weights(model.graph)
+    open_dims(model.graph)
+    set_input_shapes(model.graph, shapes, batch, default_dim)
     try:
         model = onnx.shape_inference.infer_shapes(model, data_prop=True) if infer else model
     except Exception as error:  # anything from a type the checker dislikes to an operator set newer than this onnx
         reader.notes.append(f"shapes could not be inferred: {(str(error).strip() or repr(error)).splitlines()[0]}")
     reader.walk(model.graph, "", {})
     return reader.graph(model, name)
-
-
-# --- preparing the model -------------------------------------------------------------------------------------------
-
-
-def _bodies(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
-    for attribute in node.attribute:
-        if attribute.type == AttributeProto.GRAPH:
-            yield attribute.name, attribute.g
-        for number, graph in enumerate(attribute.graphs):
-            yield f"{attribute.name}_{number}", graph
-
-
-def _stored_tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.TENSOR:
-                yield attribute.t
-            yield from attribute.tensors
-        for _, body in _bodies(node):
-            yield from _stored_tensors(body)
-
-
-def _drop_weights(graph: GraphProto) -> None:
-    """Shape inference copies the model several times; only the shapes of large weights matter to it."""
-    for tensor in _stored_tensors(graph):
-        if _count(tensor.dims) > MAX_SHAPE_VALUES:
-            for name in _WEIGHT_FIELDS:
-                tensor.ClearField(name)
-
-
-def _count(dims: Iterable[int]) -> int:
-    count = 1
-    for dim in dims:
-        count *= dim
-    return count
-
-
-def _open_dims(graph: GraphProto) -> None:
-    """Exporters of Paddle write -1, or the symbol "?", for a dimension that is open, whatever the others are."""
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        for dim in value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else ():
-            if dim.dim_value < 0 or dim.dim_param == "?":
-                dim.Clear()
-
-
-def _set_input_shapes(
-    graph: GraphProto, shapes: dict[str, tuple[int, ...]], batch: int | None, default_dim: int | None
-) -> None:
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = {value.name: value.type.tensor_type for value in graph.input if value.name not in weights}
-    symbols: dict[str, int] = {}
-    for name, shape in shapes.items():
-        if name not in inputs:
-            raise ShapeError(f"there is no input {name!r}; the inputs are {', '.join(map(repr, inputs)) or 'none'}")
-        symbols.update(_set_shape(inputs[name], name, shape))
-    for name, tensor in inputs.items():
-        if batch is None or name in shapes or not tensor.shape.dim or tensor.shape.dim[0].HasField("dim_value"):
-            continue
-        symbols.setdefault(tensor.shape.dim[0].dim_param, batch)
-        tensor.shape.dim[0].dim_value = batch
-    values = [value.type.tensor_type for value in (*graph.value_info, *graph.output)]
-    for dim in (dim for tensor in (*inputs.values(), *values) for dim in tensor.shape.dim):
-        if dim.dim_param and dim.dim_param in symbols:
-            dim.dim_value = symbols[dim.dim_param]
-    for dim in (dim for tensor in inputs.values() for dim in tensor.shape.dim):
-        if default_dim is not None and not dim.HasField("dim_value"):
-            dim.dim_value = default_dim
-
-
-def _set_shape(tensor: TypeProto.Tensor, name: str, shape: tuple[int, ...]) -> dict[str, int]:
-    """Write a shape into an input's type; what its symbols now stand for."""
-    if not tensor.HasField("shape"):
-        for size in shape:
-            tensor.shape.dim.add().dim_value = size
-        return {}
-    old = tensor.shape.dim
-    text = ", ".join(str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in old)
-    fits = len(old) == len(shape) and all(
-        not dim.HasField("dim_value") or dim.dim_value == size for dim, size in zip(old, shape, strict=True)
-    )
-    if not fits:
-        raise ShapeError(f"input {name!r} is [{text}], it cannot be {list(shape)}")
-    symbols = {dim.dim_param: size for dim, size in zip(old, shape, strict=True) if dim.dim_param}
-    for dim, size in zip(old, shape, strict=True):
-        dim.dim_value = size
-    return symbols
 
 
 # --- reading it ----------------------------------------------------------------------------------------------------
@@ -298,7 +204,7 @@ def _attribute(attribute: AttributeProto) -> object:
     """A plain value; large tensors keep only their description."""
     if attribute.type == AttributeProto.TENSOR:
         tensor = attribute.t
-        if tensor.data_location == TensorProto.EXTERNAL or _count(tensor.dims) > MAX_ATTRIBUTE_VALUES:
+        if tensor.data_location == TensorProto.EXTERNAL or math.prod(tensor.dims) > MAX_ATTRIBUTE_VALUES:
             return f"{_dtype(tensor.data_type)}{list(tensor.dims)}"
         return onnx.numpy_helper.to_array(tensor).tolist()
     value: Any = onnx.helper.get_attribute_value(attribute)
@@ -313,7 +219,7 @@ def _attribute(attribute: AttributeProto) -> object:
 
 def _small_values(tensor: TensorProto) -> tuple[float, ...] | None:
     """The numbers of a small stored tensor, in C order: axes, shapes, scales; None of any other."""
-    if _count(tensor.dims) > MAX_SMALL_VALUES or tensor.data_location == TensorProto.EXTERNAL:
+    if math.prod(tensor.dims) > MAX_SMALL_VALUES or tensor.data_location == TensorProto.EXTERNAL:
         return None
     if tensor.data_type in (TensorProto.STRING, TensorProto.UNDEFINED, TensorProto.COMPLEX64, TensorProto.COMPLEX128):
         return None
@@ -417,7 +323,6 @@ class _Reader:
         for output in outputs:
             if output and output not in self.tensors:
                 self.tensors[output] = Tensor(name=output, dtype=None, shape=None)
-        bodies = list(_bodies(node))
         operator = Operator(
             index=index,
             name=name,
@@ -433,7 +338,7 @@ class _Reader:
             scopes=_scopes(node),
         )
         self.operators.append(operator)
-        for attribute, graph in bodies:
+        for attribute, graph in bodies(node):
             self.walk(graph, f"{name}/{attribute}", scope)
 
     def add_constant_output(self, name: str, node: NodeProto) -> None:
