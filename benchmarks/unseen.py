@@ -84,8 +84,8 @@ ALIKE: dict[str, tuple[str, ...]] = {
     "SqueezeNet": ("branches",), "DenseNet": ("growing",), "Inception": ("branches",), "ViT": ("tokens",),
     "Transformer encoder": ("tokens",), "OCR detection": ("hourglass", "separable chain"),
     "OCR recognition": ("separable chain", "tokens"), "OCR direction": ("bottlenecks",), "pitch": ("stacked",),
-    "voice activity": ("recurrent",), "face detection": ("separable chain",), "face landmarks": ("bottlenecks",),
-    "iris landmarks": ("bottlenecks",), "wake word": ("separable chain",),
+    "voice activity": ("recurrent", "sound"), "face detection": ("separable chain",),
+    "face landmarks": ("bottlenecks",), "iris landmarks": ("bottlenecks",), "wake word": ("separable chain",),
 }  # fmt: skip
 SEED = 0
 SCHEDULE = wire.Schedule(rounds=1, min_runs=5, min_s=0.12, max_s=2.0, warmup_min_runs=2)

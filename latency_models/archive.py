@@ -135,6 +135,7 @@ def _packed(predictor: Predictor, provenance: Mapping[str, object] | None = None
         "families": families,
         "table": [name for name, _ in times.table],
         "few": times.few,
+        "typical": times.typical,
         "patterns": [[list(types), n] for types, n in sorted(predictor.patterns.counts.items())],
         "correction": asdict(predictor.correction),
         "scores": list(predictor.scores.values),
@@ -247,7 +248,8 @@ def _predictor(manifest: dict[str, Any], parts: Mapping[str, bytes]) -> Predicto
         text = parts.get(f"trees/{k}.txt")
         families[facts["name"]] = _family(k, facts, arrays, Trees(text.decode()) if text is not None else None)
     bound = Bound(arrays["bound/work"], arrays["bound/log_s"])
-    times = KernelTimes(families, _table(manifest["table"], arrays), bound, dict(manifest["few"]))
+    typical = {str(type): float(seconds) for type, seconds in manifest.get("typical", {}).items()}  # not in old files
+    times = KernelTimes(families, _table(manifest["table"], arrays), bound, dict(manifest["few"]), typical)
     correction = manifest["correction"]
     return Predictor(
         target=Target(**manifest["target"]),

@@ -23,7 +23,10 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Uncovered:
-    """A kernel that the predictor has not seen the like of, and why; `latency_s` is a bound and no prediction."""
+    """A kernel that the predictor has not seen the like of, and why; `latency_s` is a bound and no prediction.
+
+    Where its shapes are not known before the model runs, it is what kernels of its type take in the median.
+    """
 
     operator: str
     reason: str

@@ -91,12 +91,17 @@ def _work(one: Form) -> tuple[float, float]:
 
 @dataclass
 class KernelTimes:
-    """Everything that was learned about single kernels of one target."""
+    """Everything that was learned about single kernels of one target.
+
+    `few` has how many were measured of families that were not learned, `typical` the seconds that a kernel of each type
+    takes in the median: all there is to say of one whose shapes are not known.
+    """
 
     families: dict[str, Family]
     table: dict[tuple[str, bytes], Known]
     bound: Bound
     few: dict[str, int] = field(default_factory=dict)
+    typical: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._remembered: dict[object, Row] = {}
@@ -137,7 +142,7 @@ class KernelTimes:
             )
             for fold, family in others.items():
                 without.setdefault(fold, {})[name] = family
-        fitted = cls(families, _table(members, families), Bound.of(members, seed), few)
+        fitted = cls(families, _table(members, families), Bound.of(members, seed), few, _typical(samples))
         held_out = _held_out(members, folds, without, seed)
         widen = _look_ups_off_by(held_out, samples)
         fitted.table = {key: replace(one, sd=one.sd * widen) for key, one in fitted.table.items()}
@@ -258,6 +263,13 @@ def _held_out(
         for column in fields(Times):
             getattr(found, column.name)[outside] = getattr(own, column.name)
     return found
+
+
+def _typical(samples: Sequence[KernelSample]) -> dict[str, float]:
+    by_type: dict[str, list[float]] = defaultdict(list)
+    for one in samples:
+        by_type[one.kernel.type].append(one.time_s)
+    return {type: float(np.median(times_s)) for type, times_s in sorted(by_type.items()) if len(times_s) >= FEWEST}
 
 
 def _look_ups_off_by(held_out: Times, samples: Sequence[KernelSample]) -> float:

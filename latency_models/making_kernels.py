@@ -21,7 +21,7 @@ __all__ = ["UNKNOWN", "KernelMaker", "Kernels"]
 # The runtime of a target of which nothing was measured.
 UNKNOWN = "unknown"
 
-# An operator of which not even the shapes are known counts for this, so that it never counts for nothing.
+# An operator of which neither the shapes are known nor what its like takes counts for this, and never for nothing.
 UNKNOWN_S = 1e-5
 # What the bodies of a choice are called (onnx's If).
 BRANCHES = ("then_branch", "else_branch")
@@ -40,11 +40,12 @@ class Kernels:
 
 
 class KernelMaker:
-    """Makes kernels as one target's runtime does."""
+    """Makes kernels as one target's runtime does; `typical` are the seconds that kernels of a type usually take."""
 
-    def __init__(self, target: Target, patterns: Patterns) -> None:
+    def __init__(self, target: Target, patterns: Patterns, typical: Mapping[str, float] | None = None) -> None:
         self._target = target
         self._patterns = patterns
+        self._typical = typical or {}
         self._remembered: dict[object, Kernels] = {}
 
     def of_model(
@@ -73,13 +74,27 @@ class KernelMaker:
         executed = self._executed(graph, source) if self._can_ask(graph) else None
         if executed is not None:
             nodes, choices = _taken(executed)
-            return _described(executed, [(node,) for node in nodes], (*graph.notes, *choices))
+            return self._described(executed, [(node,) for node in nodes], (*graph.notes, *choices))
         groups: Sequence[Sequence[Operator]] = self._patterns.groups(_each_time(graph))
         unseen = sorted({node.type for group in groups if not self._patterns.knows(group) for node in group})
         told = [self._why_not_asked(graph, source)]
         if unseen and self._target.runtime != UNKNOWN:
             told.append(f"the runtime was never seen to run {', '.join(unseen)}: taken as a kernel of its own")
-        return _described(graph, groups, (*graph.notes, *(note for note in told if note)))
+        return self._described(graph, groups, (*graph.notes, *(note for note in told if note)))
+
+    def _described(self, graph: Graph, groups: Sequence[Sequence[Operator]], notes: tuple[str, ...]) -> Kernels:
+        kernels, nodes, unknown = [], [], []
+        for group in groups:
+            kernel = of_nodes(graph, group)
+            names = tuple(node.name for node in group)
+            if kernel is not None:
+                kernels.append(kernel)
+                nodes.append(names)
+            else:
+                reason = f"{group[0].type}: a shape that it needs is not known before the model runs"
+                latency_s = max(self._typical.get(node.type, UNKNOWN_S) for node in group)
+                unknown.append(Uncovered(operator=", ".join(names), reason=reason, latency_s=latency_s))
+        return Kernels(tuple(kernels), tuple(nodes), tuple(unknown), notes)
 
     def _executed(self, graph: Graph, source: bytes | Path | None) -> Graph | None:
         """What the runtime here makes of it; of a graph without a file, of one with weights that are all alike."""
@@ -143,17 +158,3 @@ def _taken(executed: Graph) -> tuple[list[Operator], tuple[str, ...]]:
     nodes = [node for node in executed.operators if not node.is_folded and not f"{node.body}/".startswith(not_taken)]
     notes = (f"{len(larger)} choices depend on the data: the larger branch of each is counted",) if larger else ()
     return nodes, notes
-
-
-def _described(graph: Graph, groups: Sequence[Sequence[Operator]], notes: tuple[str, ...]) -> Kernels:
-    kernels, nodes, unknown = [], [], []
-    for group in groups:
-        kernel = of_nodes(graph, group)
-        names = tuple(node.name for node in group)
-        if kernel is not None:
-            kernels.append(kernel)
-            nodes.append(names)
-        else:
-            reason = f"{group[0].type}: a shape that it needs is not known before the model runs"
-            unknown.append(Uncovered(operator=", ".join(names), reason=reason, latency_s=UNKNOWN_S))
-    return Kernels(tuple(kernels), tuple(nodes), tuple(unknown), notes)

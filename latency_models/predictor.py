@@ -61,7 +61,7 @@ class Predictor:
     provenance: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._maker = KernelMaker(self.target, self.patterns)
+        self._maker = KernelMaker(self.target, self.patterns, self.times.typical)
 
     # --- fitting ---
 

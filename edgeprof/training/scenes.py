@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from edgeprof.training.oddments import oddments
-from edgeprof.training.oddments.onnx import hard_swish_in_parts
+from edgeprof.training.oddments.onnx import hard_swish_in_parts, in_windows, over_time
 from edgeprof.training.sizes import Sizes
 from latency_models.building import BuildError, GraphBuilder, Value
 
@@ -325,6 +325,20 @@ def _in_parts(net: GraphBuilder, sizes: Sizes) -> Value:
     return net.conv(x, sizes.outputs(height * width * x.channels), 1)
 
 
+def _over_time(net: GraphBuilder, sizes: Sizes) -> Value:
+    """Sound or sensors: in TFLite these are images of one row, and drawn as such."""
+    if net.format != "onnx" or net.precision != "float32":
+        raise BuildError("convolutions over time are drawn in ONNX and float32 alone")
+    x = (
+        in_windows(net, sizes)
+        if sizes.chance(0.3)
+        else net.input((1, sizes.channels(1, 256), sizes.log_uniform(1, 1000)))
+    )
+    for _ in range(sizes.one_of((1, 2, 3))):
+        x = over_time(net, sizes, x)
+    return x
+
+
 def _remembered(net: GraphBuilder, sizes: Sizes) -> Value:
     """Sound as it comes: each layer sees a few rows of what came before."""
     rows, width = sizes.one_of((1, 1, 2, 3, 4)), 8 * sizes.log_uniform(1, 32)
@@ -367,6 +381,7 @@ SCENES: Mapping[str, Scene] = {
     "moves": _moves,
     "recurrent": _recurrent,
     "in parts": _in_parts,
+    "over time": _over_time,
     "remembered": _remembered,
     "oddments": oddments,
 }
@@ -384,6 +399,7 @@ WEIGHTS = {
     "dense concat": 1.5,
     "grouped": 2.0,
     "recurrent": 2.0,
+    "over time": 1.5,
     "unary": 2.0,
     "moves": 1.5,
     "resizes": 1.5,

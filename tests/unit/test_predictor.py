@@ -9,13 +9,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from latency_models.building import builder
 from latency_models.correction import Correction, Net, Scores
 from latency_models.features import NAMES, form
 from latency_models.kernel_times import BOUND, KernelTimes
 from latency_models.kernels import KernelSpec
-from latency_models.making_kernels import Kernels
+from latency_models.making_kernels import UNKNOWN_S, Kernels
 from latency_models.observations import KernelSample, NetSample
 from latency_models.predictor import Predictor
 from tests.unit.kernel_makers import TARGET, conv, conv_samples, net, nets, relu, seconds, strange, timed
@@ -113,6 +114,31 @@ def test_a_kernel_that_was_measured_in_several_models_is_looked_up() -> None:
 
     assert times.predict([odd]).time_s[0] == pytest.approx(5 * seconds(odd), rel=0.1)
     assert Predictor.fit(TARGET, samples).estimate(kernels(odd)).operators[0].basis == "look-up"
+
+
+def test_an_operator_of_unknown_shape_counts_for_what_its_like_usually_take() -> None:
+    """How many are not zero is known when the model runs; a runtime must still go through them."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("x", [8]), ("y", None)))
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["where"], "where"),
+        helper.make_node("Cast", ["where"], ["number"], "number", to=TensorProto.FLOAT),
+        helper.make_node("Softsign", ["number"], ["y"], "softsign"),
+    ]
+    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y]), opset_imports=[helper.make_opsetid("", 13)])
+    took_s = [3e-6 * (1 + k / 10) for k in range(9)]
+    samples = [
+        KernelSample(
+            kernel=replace(relu(4 + k, 8), type="Softsign"), time_s=time_s, n_runs=30, spread=0.0, source=f"m{k}"
+        )
+        for k, time_s in enumerate(took_s)
+    ]
+
+    estimate = Predictor.fit(TARGET, [*conv_samples(60), *samples]).predict(model.SerializeToString())
+
+    by_name = {one.operator: one for one in estimate.uncovered}
+    assert by_name["softsign"].latency_s == pytest.approx(np.median(took_s))
+    assert by_name["number"].latency_s == UNKNOWN_S, "nothing of its kind was measured"
+    assert "a shape that it needs is not known before the model runs" in by_name["softsign"].reason
 
 
 def test_too_few_of_a_kind_are_bounded_and_said() -> None:

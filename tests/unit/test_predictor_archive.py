@@ -44,6 +44,8 @@ def test_what_was_written_reads_back_and_answers_the_same(predictor: Predictor, 
     assert again.metrics == predictor.metrics
     assert again.provenance == {"who": "a test"}
     assert again.patterns == predictor.patterns
+    assert again.times.typical == predictor.times.typical
+    assert again.times.typical["Conv"] > 0
 
 
 def test_the_same_predictor_is_the_same_file(predictor: Predictor, path: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from edgeprof.training.oddments.common import Oddment, axis_of, binary, resized,
 from edgeprof.training.sizes import Sizes
 from latency_models.building import GraphBuilder, Value
 
-__all__ = ["KEEPING", "ONNX", "hard_swish_in_parts"]
+__all__ = ["KEEPING", "ONNX", "hard_swish_in_parts", "in_windows", "over_time"]
 
 
 def _by_number(type: str, number: float) -> Oddment:
@@ -131,17 +131,40 @@ def _turned(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
     return net.operator("Transpose", [image], [[image.shape[k] for k in order]], {"perm": list(order)})[0]
 
 
-def _over_time(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
-    """A convolution over one dimension, as in models of sound."""
-    channels, length = sizes.channels(1, 256), sizes.log_uniform(8, 2000)
-    size, stride = sizes.one_of(((1, 1), (3, 1), (5, 1), (7, 2), (9, 1), (64, 16)))
-    length = max(length, size)
-    outputs = sizes.outputs(length * channels * size / stride, 4, 256)
-    sound = net.input((1, channels, length))
-    count = (length - size) // stride + 1
-    kernel = net.weights((outputs, channels, size))
-    attributes = {"kernel_shape": [size], "strides": [stride], "pads": [0, 0], "dilations": [1], "group": 1}
-    return net.operator("Conv", [sound, kernel], [(1, outputs, count)], attributes)[0]
+def over_time(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
+    """A convolution over the last dimension of three, as in models of sound, and mostly an activation."""
+    _, channels, length = x.shape
+    size, stride = sizes.one_of((1, 3, 3, 3, 5, 7, 9)), 2 if length > 3 and sizes.chance(0.3) else 1
+    groups = channels if channels > 1 and sizes.chance(0.2) else 1
+    outputs = channels if groups > 1 else sizes.outputs(length * channels * size / stride, 4, 512)
+    weights = [net.weights((outputs, channels // groups, size)), net.weights((outputs,))]
+    count = (length - 1) // stride + 1
+    attributes = {
+        "kernel_shape": [size], "strides": [stride], "pads": [size // 2, size // 2], "dilations": [1], "group": groups
+    }  # fmt: skip
+    made = net.operator("Conv", [x, *weights], [(1, outputs, count)], attributes)[0]
+    activation = sizes.one_of(("Relu", "Relu", "Sigmoid", "Tanh", ""))
+    return net.operator(activation, [made], [made.shape])[0] if activation else made
+
+
+def in_windows(net: GraphBuilder, sizes: Sizes) -> Value:
+    """Sound in overlapping windows, each multiplied by waves: a spectrogram as exporters write it, one convolution."""
+    size = sizes.one_of((64, 128, 256, 256, 400, 512))
+    step = size // sizes.one_of((2, 2, 4))
+    count = sizes.log_uniform(1, 60)
+    sound = net.input((1, 1, size + (count - 1) * step))
+    attributes = {"kernel_shape": [size], "strides": [step], "pads": [0, 0], "dilations": [1], "group": 1}
+    return net.operator("Conv", [sound, net.weights((size + 2, 1, size))], [(1, size + 2, count)], attributes)[0]
+
+
+def _states(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
+    """Both states of a recurrent layer in one tensor: taken apart, changed, and put together again."""
+    n = 8 * sizes.log_uniform(2, 64)
+    ones, first = net.constant([1, 1], "int64"), net.constant([0], "int64")
+    parts = net.operator("Split", [net.input((2, 1, n)), ones], [(1, 1, n)] * 2, {"axis": 0})
+    row = net.operator("Squeeze", [net.operator("Add", list(parts), [(1, 1, n)])[0], first], [(1, n)])[0]
+    again = net.operator("Unsqueeze", [row, first], [(1, 1, n)])[0]
+    return net.operator("Concat", [again, parts[1]], [(2, 1, n)], {"axis": 0})[0]
 
 
 def _several(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
@@ -208,7 +231,7 @@ ONNX: Mapping[str, Oddment] = {
     "LRN": _response,
     "GlobalMaxPool": _largest_pixel,
     "Transpose": _turned,
-    "Conv over time": _over_time,
+    "states": _states,
     "Sum": _several,
     "ArgMax": _argmax,
     "Reshape": _reshape_to,
