@@ -38,8 +38,11 @@ def typed(tmp_path: Path) -> CommandLine:
 
 @pytest.fixture
 def boards(typed: CommandLine) -> CommandLine:
-    for name in BOARDS:
-        assert typed.run("devices", "add", name, "sim:example", "--group", "sims").returncode == 0
+    home = typed.folder / "edgeprof"
+    home.mkdir()
+    (home / "fleet.toml").write_text(
+        "".join(f'[devices.{name}]\naddress = "sim:example"\ngroups = ["sims"]\n' for name in BOARDS)
+    )
     return typed
 
 

@@ -20,28 +20,45 @@ QUICK = ("--rounds", "3", "--min-time", "0", "--min-runs", "5", "--gate-timeout"
 QUICK_BLOCKS = ("--max-pairs", "6", "--block-runs", "5", "--block-time", "0")
 
 
+def with_models(folder: Path) -> CommandLine:
+    write_chain(folder / SMALL, 3)
+    write_example(folder / LARGE)
+    return CommandLine(folder, {"EDGEPROF_STORE": ""})
+
+
 @pytest.fixture
 def shell(tmp_path: Path) -> CommandLine:
-    write_chain(tmp_path / SMALL, 3)
-    write_example(tmp_path / LARGE)
-    return CommandLine(tmp_path)
+    return with_models(tmp_path)
 
 
-@pytest.fixture
-def on_board(shell: CommandLine) -> CommandLine:
-    """With a simulated board, and both models as baselines of it."""
+@pytest.fixture(scope="module")
+def board_with_baselines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home that each test gets a copy of: making it takes as long as a test."""
+    shell = with_models(tmp_path_factory.mktemp("board"))
     assert shell.run("devices", "add", "board", "sim:example").returncode == 0
     for model in (SMALL, LARGE):
         assert shell.run("profile", model, "-d", "board", "--json", f"{model}.json").returncode == 0
-    return shell
+    return shell.folder
+
+
+@pytest.fixture(scope="module")
+def machine_with_baselines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    shell = with_models(tmp_path_factory.mktemp("here"))
+    for model in (SMALL, LARGE):
+        assert shell.run("profile", model, *QUICK, "--json", f"{model}.json").returncode == 0
+    return shell.folder
 
 
 @pytest.fixture
-def here(shell: CommandLine) -> CommandLine:
+def on_board(board_with_baselines: Path, tmp_path: Path) -> CommandLine:
+    """With a simulated board, and both models as baselines of it."""
+    return CommandLine(shutil.copytree(board_with_baselines, tmp_path, dirs_exist_ok=True))
+
+
+@pytest.fixture
+def here(machine_with_baselines: Path, tmp_path: Path) -> CommandLine:
     """With both models as baselines of this machine."""
-    for model in (SMALL, LARGE):
-        assert shell.run("profile", model, *QUICK, "--json", f"{model}.json").returncode == 0
-    return shell
+    return CommandLine(shutil.copytree(machine_with_baselines, tmp_path, dirs_exist_ok=True))
 
 
 def document(shell: CommandLine, name: str = "check.json") -> Any:
