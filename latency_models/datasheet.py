@@ -32,7 +32,10 @@ ALIASES: Mapping[str, str] = {
     "raspberrypi-zero-2": "pi-zero-2",
     "raspberry-pi-4": "pi-4",
     "raspberry-pi-5": "pi-5",
+    "rk3588": "rock-5b",
+    "rock5b": "rock-5b",
     "snapdragon-845": "phone-sdm845",
+    "snapdragon-865": "phone-sm8250",
 }
 
 

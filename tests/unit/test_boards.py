@@ -17,7 +17,9 @@ from edgeprof.models import board_to_simulate
 from edgeprof.models.simulated import on_the_wire
 from latency_models import boards
 
-CATALOGUE = ("example", "jetson-nano", "phone-sdm845", "pi-3", "pi-4", "pi-5", "pi-zero-2")
+CATALOGUE = (
+    "example", "jetson-nano", "phone-sdm845", "phone-sm8250", "pi-3", "pi-4", "pi-5", "pi-zero-2", "rock-5b"
+)  # fmt: skip
 WORK = (Work("conv", "Conv", 50_000_000, 1_000_000), Work("relu", "Relu", 0, 2_000_000))
 MODEL = ModelRef("m.onnx", "onnx", "digest", (FileRef("m.onnx", "digest", 1_000_000),))
 
@@ -89,7 +91,7 @@ def test_every_board_can_be_simulated_and_rises_from_rest_under_load(name: str) 
     assert len(conditions.read(machine).clocks) == len(board.clusters)
 
 
-@pytest.mark.parametrize("name", ["phone-sdm845", "pi-3", "pi-4", "pi-5"])
+@pytest.mark.parametrize("name", ["phone-sdm845", "phone-sm8250", "pi-3", "pi-4", "pi-5"])
 def test_boards_without_a_cooler_throttle_under_load_on_all_cores_and_recover(name: str) -> None:
     board = board_to_simulate(name)
     machine = SimulatedMachine(board, 0)
