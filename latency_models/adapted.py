@@ -17,11 +17,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_models.correction import GROUPS, Scores, group_of
+from latency_models.correction import GROUPS, group_of
 from latency_models.estimate import LEARNED, Estimate
 from latency_models.making_kernels import Kernels
 from latency_models.observations import Target
 from latency_models.predictor import LEAST_S, Model, Predictor, doubts
+from latency_models.scores import Scores
 
 __all__ = ["FEWEST", "Adapted", "Blend"]
 

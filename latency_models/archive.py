@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_models.correction import Correction, Scores
+from latency_models.correction import Correction
 from latency_models.features import NAMES
 from latency_models.kernel_times import Bound, KernelTimes, Known
 from latency_models.net_sums import NetSums
@@ -38,6 +38,7 @@ from latency_models.predictors.family import Family
 from latency_models.predictors.gaussian_process import GaussianProcess
 from latency_models.predictors.roofline import Roofline
 from latency_models.predictors.trees import Trees
+from latency_models.scores import Scores
 
 if TYPE_CHECKING:
     from latency_models.adapted import Adapted
@@ -139,6 +140,7 @@ def _packed(predictor: Predictor, provenance: Mapping[str, object] | None = None
         "patterns": [[list(types), n] for types, n in sorted(predictor.patterns.counts.items())],
         "correction": asdict(predictor.correction),
         "scores": list(predictor.scores.values),
+        "score_families": list(predictor.scores.families),
         "energy": asdict(predictor.energy) if predictor.energy is not None else None,
         "memory": asdict(predictor.memory) if predictor.memory is not None else None,
     }
@@ -256,7 +258,10 @@ def _predictor(manifest: dict[str, Any], parts: Mapping[str, bytes]) -> Predicto
         times=times,
         patterns=Patterns({tuple(types): int(n) for types, n in manifest["patterns"]}),
         correction=Correction(**{**correction, "factors": tuple(correction["factors"])}),
-        scores=Scores(tuple(float(value) for value in manifest["scores"])),
+        scores=Scores(
+            tuple(float(value) for value in manifest["scores"]),
+            tuple(str(family) for family in manifest.get("score_families", ())),  # not in old files
+        ),
         energy=_net_sums(manifest["energy"]),
         memory=_net_sums(manifest["memory"]),
         seed=int(manifest["seed"]),

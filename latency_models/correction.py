@@ -14,7 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GROUPS", "Correction", "Net", "Scores", "group_of", "net_sd", "normal_spans"]
+from latency_models.scores import Scores
+
+__all__ = ["GROUPS", "Correction", "Net", "group_of", "held_out", "net_sd"]
 
 Array = NDArray[np.float64]
 # Kinds of kernels whose time in a net may differ from that alone in its own way.
@@ -129,57 +131,21 @@ class Correction:
         return replace(self, scale=self.scale * math.exp(off * len(nets) / (len(nets) + BELIEF_IN_SCALE)))
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Errors of whole nets in units of their predicted standard deviation, each net of a family that was held out.
-
-    Split conformal prediction (Lei et al., Distribution-free predictive inference for regression, 2018): an interval
-    of the score's quantile holds with its level, for nets that are as like the calibrated ones as those are to each
-    other.
-    """
-
-    values: tuple[float, ...]
-
-    def quantile(self, level: float) -> float:
-        """How many standard deviations an interval of this level spans on each side."""
-        n = len(self.values)
-        if not n:
-            return 2.0 * normal_spans(level)
-        rank = math.ceil((n + 1) * level)
-        ordered = sorted(self.values)
-        if rank <= n:
-            return ordered[rank - 1]
-        # Too few nets for this level: beyond the worst by as much as a normal distribution's tail goes on.
-        reached = n / (n + 1)
-        return ordered[-1] * normal_spans(level) / normal_spans(reached)
-
-    def guarantees(self, level: float) -> bool:
-        """Whether there are nets enough for this level."""
-        return math.ceil((len(self.values) + 1) * level) <= len(self.values)
-
-    @classmethod
-    def held_out(
-        cls, measured: Sequence[Net], predicted: Sequence[Net], latency_s: Array, sds: Array, families: Sequence[str]
-    ) -> tuple[Scores, Array]:
-        """Scores of n nets, each family predicted by a correction that was fitted to the others; log errors too."""
-        errors = np.empty(len(latency_s))
-        for family in set(families):
-            outside = np.array([one == family for one in families])
-            known_s = latency_s[~outside]
-            correction = Correction.none()
-            if len(known_s):
-                correction = Correction.fit(_those(measured, ~outside), known_s)
-                correction = correction.scaled_to(_those(predicted, ~outside), known_s)
-            errors[outside] = np.log(latency_s[outside] / correction.apply(_those(predicted, outside)))
-        return cls(tuple(float(value) for value in np.abs(errors) / sds)), errors
+def held_out(
+    measured: Sequence[Net], predicted: Sequence[Net], latency_s: Array, sds: Array, families: Sequence[str]
+) -> tuple[Scores, Array]:
+    """Scores of n nets, each family predicted by a correction that was fitted to the others; log errors too."""
+    errors = np.empty(len(latency_s))
+    for family in set(families):
+        outside = np.array([one == family for one in families])
+        known_s = latency_s[~outside]
+        correction = Correction.none()
+        if len(known_s):
+            correction = Correction.fit(_those(measured, ~outside), known_s)
+            correction = correction.scaled_to(_those(predicted, ~outside), known_s)
+        errors[outside] = np.log(latency_s[outside] / correction.apply(_those(predicted, outside)))
+    return Scores(tuple(float(value) for value in np.abs(errors) / sds), tuple(families)), errors
 
 
 def _those(nets: Sequence[Net], chosen: NDArray[np.bool_]) -> list[Net]:
     return [net for net, is_chosen in zip(nets, chosen, strict=True) if is_chosen]
-
-
-def normal_spans(level: float) -> float:
-    """How many standard deviations of a normal distribution hold this share of it, on both sides of the mean."""
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(0.5 + level / 2)

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from latency_models.boards import Board, load
-from latency_models.correction import normal_spans
 from latency_models.estimate import DATA_SHEET, Estimate, OperatorEstimate, Uncovered
 from latency_models.features import form
 from latency_models.kernels import KernelSpec
@@ -21,6 +20,7 @@ from latency_models.making_kernels import UNKNOWN, KernelMaker, Kernels
 from latency_models.observations import Target
 from latency_models.patterns import Patterns
 from latency_models.predictor import Model
+from latency_models.scores import normal_spans
 
 __all__ = ["ALIASES", "BoardPredictor", "Share"]
 

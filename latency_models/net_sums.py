@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_models.correction import GROUPS, Scores
+from latency_models.correction import GROUPS
 from latency_models.estimate import Interval
 from latency_models.kernels import KernelSpec
+from latency_models.scores import Scores
 
 __all__ = ["FEWEST", "NetSums", "energy_columns", "memory_columns"]
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_models.correction import GROUPS, Correction, Net, Scores, group_of, net_sd, normal_spans
+from latency_models.correction import GROUPS, Correction, Net, group_of, net_sd
+from latency_models.correction import held_out as held_out_scores
 from latency_models.estimate import LEARNED, Estimate, OperatorEstimate, Uncovered
 from latency_models.features import form
 from latency_models.graph import Graph
@@ -27,6 +28,7 @@ from latency_models.making_kernels import KernelMaker, Kernels
 from latency_models.net_sums import NetSums, energy_columns, memory_columns
 from latency_models.observations import KernelSample, NetSample, Target
 from latency_models.patterns import Patterns
+from latency_models.scores import Scores, normal_spans
 from latency_models.surroundings import Context
 
 __all__ = ["LEAST_S", "Model", "Part", "Predictor", "doubts", "taken_apart"]
@@ -92,7 +94,7 @@ class Predictor:
         ]
         latency_s = np.array([net.latency_s for net in measured])
         sds = np.array([net_sd(one.time_s, one.sd) for one in found])
-        scores, errors = Scores.held_out(own, apart, latency_s, sds, [net.family for net in measured])
+        scores, errors = held_out_scores(own, apart, latency_s, sds, [net.family for net in measured])
         return cls(
             target,
             times,
@@ -289,7 +291,10 @@ def doubts(scores: Scores, level: float) -> list[str]:
     """What to say where too few nets were left out for an interval at this level."""
     if scores.guarantees(level):
         return []
-    return [f"only {len(scores.values)} whole nets were measured: the interval at {level:.0%} is an extrapolation"]
+    kinds = f" of {scores.n_families} kinds" if scores.families else ""
+    return [
+        f"only {len(scores.values)} whole nets{kinds} were measured: the interval at {level:.0%} is an extrapolation"
+    ]
 
 
 def taken_apart(kernels: Sequence[KernelSpec], times: Times) -> Net:

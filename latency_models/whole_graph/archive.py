@@ -30,7 +30,7 @@ from latency_models.archive import (
     sealed,
     write,
 )
-from latency_models.correction import Scores
+from latency_models.scores import Scores
 from latency_models.whole_graph.adapting import AdaptedPredictor, Components
 from latency_models.whole_graph.additive_process import AdditiveProcess
 from latency_models.whole_graph.experts import Experts, Positive

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_models.correction import Scores
 from latency_models.estimate import LEARNED, Estimate
 from latency_models.graph import Graph
 from latency_models.predictor import Model, Part
+from latency_models.scores import Scores
 from latency_models.tables import ManyEstimates
 from latency_models.whole_graph.experts import Experts
 from latency_models.whole_graph.explaining import explained

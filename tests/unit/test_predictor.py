@@ -12,13 +12,14 @@ import pytest
 from onnx import TensorProto, helper
 
 from latency_models.building import builder
-from latency_models.correction import Correction, Net, Scores
+from latency_models.correction import Correction, Net
 from latency_models.features import NAMES, form
 from latency_models.kernel_times import BOUND, KernelTimes
 from latency_models.kernels import KernelSpec
 from latency_models.making_kernels import UNKNOWN_S, Kernels
 from latency_models.observations import KernelSample, NetSample
 from latency_models.predictor import Predictor
+from latency_models.scores import Scores
 from tests.unit.kernel_makers import TARGET, conv, conv_samples, net, nets, relu, seconds, strange, timed
 
 
@@ -259,6 +260,24 @@ def test_too_few_scores_are_extrapolated_and_more_are_taken_as_they_are() -> Non
     assert not few.guarantees(0.9)
     assert many.quantile(0.9) == pytest.approx(0.91)
     assert many.guarantees(0.9)
+
+
+def test_families_count_and_not_nets_where_errors_are_alike_within_a_family() -> None:
+    """Ten families of ten nets; in one all are far off, which a net of the next family may be as well."""
+    families = tuple(f"family {k // 10}" for k in range(100))
+    alike = Scores((1.0,) * 90 + (9.0,) * 10, families)
+    by_net = Scores(alike.values)
+    everywhere = Scores(tuple(float(1 + k % 10) for k in range(100)), families)
+
+    assert (alike.n_families, by_net.n_families) == (10, 100)
+    assert by_net.quantile(0.9) == 9.0
+    assert by_net.quantile(0.85) == alike.quantile(0.8) == 1.0
+    assert alike.quantile(0.9) == 9.0
+    # Each family has scores from 1 to 10: the worst of one of each is 10 or 9 in most draws.
+    assert 9.0 <= everywhere.quantile(0.9) <= 10.0
+    assert alike.guarantees(0.9)
+    assert not alike.guarantees(0.95)
+    assert alike.quantile(0.95) > 9.0
 
 
 def test_features_tell_height_from_width_and_groups_and_strides() -> None:
