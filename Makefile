@@ -35,7 +35,7 @@ test: setup     ## the whole test suite
 	sh tools/faketime.sh
 	sh tools/lab.sh
 	sh tools/boards.sh
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 2 --dist loadgroup $(PYTEST_ARGS)
 
 arm64: setup    ## profile a real model per runtime, operator by operator, on an emulated arm64 device
 	sh tools/arm64.sh

@@ -14,6 +14,9 @@ from tests.postgres import PostgresServer
 
 MODELS = Path(__file__).parents[1] / ".cache" / "models"
 
+# Folders and files whose tests take minutes.
+LONGEST = ("boards", "lab", "faults", "test_check_cli", "test_docs", "test_training")
+
 # With CI set, a skipped test fails the run unless its reason matches one of these.
 KNOWN_SKIPS = (
     r"tflite-runtime has no wheel for Python 3\.1[2-9]",
@@ -44,10 +47,17 @@ def models_dir() -> Path:
     return MODELS
 
 
-@pytest.fixture(autouse=True)
-def no_store_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs the tests may share a store with others: it is not for what tests make."""
-    monkeypatch.delenv("EDGEPROF_STORE", raising=False)
+@pytest.fixture(scope="session", autouse=True)
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests and all that they start find, fixtures of whole modules as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Whoever runs the tests may share a store with others: it is not for what tests make.
+        patch.delenv("EDGEPROF_STORE", raising=False)
+        # Two runs of the tests on one machine must not wait for each other.
+        patch.setenv("EDGEPROF_LEASE", str(tmp_path_factory.getbasetemp()))
+        # A machine that tests run on is rarely quiet: a minute before each profile would be most of the time.
+        patch.setenv("EDGEPROF_GATE_TIMEOUT", "2")
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -60,22 +70,25 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture(autouse=True)
-def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that tests run on is rarely quiet: a minute before each profile would be most of the time."""
-    monkeypatch.setenv("EDGEPROF_GATE_TIMEOUT", "3")
-
-
-@pytest.fixture(autouse=True)
-def own_lease(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two runs of the tests on one machine must not wait for each other."""
-    monkeypatch.setenv("EDGEPROF_LEASE", str(tmp_path_factory.getbasetemp()))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Two processes run the tests: each file as a whole in one of them, and all that share the virtual board."""
+    item.add_marker(pytest.mark.xdist_group(_place(item, "boards") or str(_path(item))))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The virtual board comes last: its emulator keeps a CPU busy as long as it is on, which others would measure."""
-    items.sort(key=lambda item: item.nodeid.startswith("tests/boards/"))
+    """What takes minutes comes first, so that no process is left with it alone at the end."""
+    items.sort(key=lambda item: _place(item, *LONGEST) is None)
+
+
+def _place(item: pytest.Item, *names: str) -> str | None:
+    """Which of these folders or files of the tests an item is in."""
+    path = _path(item)
+    return next((name for name in names if name in path.parts or name == path.stem), None)
+
+
+def _path(item: pytest.Item) -> Path:
+    return item.path.relative_to(item.config.rootpath)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

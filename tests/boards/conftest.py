@@ -1,4 +1,8 @@
-"""One board of each kind for all tests: it boots once, and each test finds it as it was after that."""
+"""One board of each kind for all tests here: it boots once, and each test finds it as it was after that.
+
+Its emulator keeps a CPU busy as long as it is on, which other tests would measure: it goes when the last of these is
+done.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ def board_image() -> Path:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def booted(board_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualBoard]:
     with VirtualBoard(tmp_path_factory.mktemp("virt") / "board", board_image) as board:
         yield board
