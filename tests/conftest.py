@@ -15,7 +15,7 @@ from tests.postgres import PostgresServer
 MODELS = Path(__file__).parents[1] / ".cache" / "models"
 
 # Folders and files whose tests take minutes.
-LONGEST = ("boards", "lab", "faults", "test_check_cli", "test_docs", "test_training")
+LONGEST = {"lab", "faults", "test_check_cli", "test_docs", "test_training"}
 
 # With CI set, a skipped test fails the run unless its reason matches one of these.
 KNOWN_SKIPS = (
@@ -70,25 +70,15 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Two processes run the tests: each file as a whole in one of them, and all that share the virtual board."""
-    item.add_marker(pytest.mark.xdist_group(_place(item, "boards") or str(_path(item))))
-
-
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes minutes comes first, so that no process is left with it alone at the end."""
-    items.sort(key=lambda item: _place(item, *LONGEST) is None)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What takes minutes comes first, so that of two processes none is left with it alone at the end."""
 
+    def is_short(item: pytest.Item) -> bool:
+        path = item.path.relative_to(config.rootpath)
+        return not {*path.parts, path.stem} & LONGEST
 
-def _place(item: pytest.Item, *names: str) -> str | None:
-    """Which of these folders or files of the tests an item is in."""
-    path = _path(item)
-    return next((name for name in names if name in path.parts or name == path.stem), None)
-
-
-def _path(item: pytest.Item) -> Path:
-    return item.path.relative_to(item.config.rootpath)
+    items.sort(key=is_short)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

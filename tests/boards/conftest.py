@@ -1,7 +1,6 @@
 """One board of each kind for all tests here: it boots once, and each test finds it as it was after that.
 
-Its emulator keeps a CPU busy as long as it is on, which other tests would measure: it goes when the last of these is
-done.
+Its emulator needs a CPU, and its clocks and meters are as late as it is: `make test` runs these tests by themselves.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def board_image() -> Path:
         pytest.skip(str(error))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def booted(board_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualBoard]:
     with VirtualBoard(tmp_path_factory.mktemp("virt") / "board", board_image) as board:
         yield board
