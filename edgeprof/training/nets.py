@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from edgeprof.training.oddments.onnx import in_windows, over_time
 from edgeprof.training.probes import anchor
-from edgeprof.training.scenes import attention, memory, squeeze_excite
+from edgeprof.training.scenes import attention, memory, sound, squeeze_excite
 from edgeprof.training.sizes import Sizes
 from latency_models.building import BuildError, GraphBuilder, Value, builder
 from latency_models.graph import Graph
@@ -260,16 +259,8 @@ def _recurrent(net: GraphBuilder, sizes: Sizes) -> Value:
 
 
 def _sound(net: GraphBuilder, sizes: Sizes) -> Value:
-    """A spectrogram, convolutions over time, and sometimes a memory of what came before."""
-    if net.format != "onnx" or net.precision != "float32":
-        raise BuildError("convolutions over time are drawn in ONNX and float32 alone")
-    x = (
-        in_windows(net, sizes)
-        if sizes.chance(0.6)
-        else net.input((1, sizes.channels(8, 128), sizes.log_uniform(8, 800)))
-    )
-    for _ in range(sizes.one_of((3, 4, 6, 9, 14))):
-        x = over_time(net, sizes, x)
+    """Convolutions over time, and sometimes a memory of what came before."""
+    x = sound(net, sizes, sizes.one_of((3, 4, 6, 9, 14)))
     if sizes.chance(0.5):
         x = memory(net, sizes, net.transpose(x, (0, 2, 1)), 8 * sizes.log_uniform(2, 24))
     return net.dense(net.mean(x), sizes.one_of((1, 12, 40)), activation="sigmoid")

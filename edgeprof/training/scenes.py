@@ -9,7 +9,7 @@ from edgeprof.training.oddments.onnx import hard_swish_in_parts, in_windows, ove
 from edgeprof.training.sizes import Sizes
 from latency_models.building import BuildError, GraphBuilder, Value
 
-__all__ = ["SCENES", "WEIGHTS", "attention", "memory", "squeeze_excite"]
+__all__ = ["SCENES", "WEIGHTS", "attention", "memory", "sound", "squeeze_excite"]
 
 Scene = Callable[[GraphBuilder, Sizes], Value]
 PLAIN = ("relu", "relu", "relu6", "relu6", "hard_swish", "swish", "sigmoid", None, None)
@@ -325,18 +325,26 @@ def _in_parts(net: GraphBuilder, sizes: Sizes) -> Value:
     return net.conv(x, sizes.outputs(height * width * x.channels), 1)
 
 
-def _over_time(net: GraphBuilder, sizes: Sizes) -> Value:
-    """Sound or sensors: in TFLite these are images of one row, and drawn as such."""
+def sound(net: GraphBuilder, sizes: Sizes, n_layers: int) -> Value:
+    """Sound or sensors: so many convolutions over time, at times of a spectrogram.
+
+    Raises:
+        BuildError: in TFLite, where these are images of one row and drawn as such, and in int8.
+    """
     if net.format != "onnx" or net.precision != "float32":
         raise BuildError("convolutions over time are drawn in ONNX and float32 alone")
     x = (
         in_windows(net, sizes)
-        if sizes.chance(0.3)
+        if sizes.chance(0.4)
         else net.input((1, sizes.channels(1, 256), sizes.log_uniform(1, 1000)))
     )
-    for _ in range(sizes.one_of((1, 2, 3))):
+    for _ in range(n_layers):
         x = over_time(net, sizes, x)
     return x
+
+
+def _over_time(net: GraphBuilder, sizes: Sizes) -> Value:
+    return sound(net, sizes, sizes.one_of((1, 2, 3)))
 
 
 def _remembered(net: GraphBuilder, sizes: Sizes) -> Value:

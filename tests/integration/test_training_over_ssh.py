@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,6 @@ from tests.integration.command_line import CommandLine
 from tests.integration.sshd import Sshd
 from tests.integration.test_campaign import wait_for
 
-# Longer than the first pause before a device is tried again, and shorter than the first two.
-AWAY_S = 3.0
 pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -38,19 +36,25 @@ def n_measured(typed: CommandLine) -> int:
         return len(store.list())
 
 
+def said_until(words: str, training: subprocess.Popen[str]) -> bool:
+    """Whether the training says so before it ends."""
+    assert training.stderr is not None
+    return any(words in line for line in training.stderr)
+
+
 def test_a_device_becomes_a_predictor_though_it_is_away_for_a_while(typed: CommandLine, sshd: Sshd) -> None:
     training = typed.start("predictors", "train", "-d", "board", "--runtime", "onnxruntime", "--budget", "25s")
     wait_for(lambda: n_measured(typed) >= 1)
     before = n_measured(typed)
     sshd.stop()
-    time.sleep(AWAY_S)
+    lost = said_until("edgeprof: lost: board", training)
     sshd.log.unlink()
     sshd.start()
     out, err = training.communicate(timeout=500)
 
     assert training.returncode == 0, err
     assert "the budget is spent" in out
-    assert "edgeprof: lost: board" in err
+    assert lost
     assert "edgeprof: reconnected: board answers again" in err
     assert n_measured(typed) > before
     shown = json.loads(typed.run("predictors", "show", "board-onnxruntime", "--json", "-").stdout)
