@@ -10,7 +10,7 @@ from pathlib import Path
 from device_agents import wire
 from edgeprof.agent import Agent
 from edgeprof.models.reading import ModelFile, read_model
-from tests.boards.virtual_board import VirtualBoard
+from tests.boards.virtual_board import Pattern, VirtualBoard
 from tests.lab import arm64
 
 MODELS = Path(__file__).parents[2] / ".cache" / "models"
@@ -52,3 +52,12 @@ def energy_of(
             in_window(progress.done)
 
     return agent.energy(job, told).energy
+
+
+def rest_w(truth: Pattern, energy: wire.EnergyPass, window: int) -> float:
+    """What was shown in the two rests beside a window.
+
+    Never the watts at rest that a pattern was asked for: on an emulated board, rest is not without work.
+    """
+    beside = [energy.windows[k] for k in (window - 1, window + 1)]
+    return sum(truth.mean_w(rest.start_s, rest.end_s) for rest in beside) / 2

@@ -10,7 +10,7 @@ from device_agents import wire
 from edgeprof.agent import Agent
 from edgeprof.energy.model import model_energy
 from edgeprof.errors import JobRefused
-from tests.boards.measuring import PLAN, agent_on, energy_of
+from tests.boards.measuring import PLAN, agent_on, energy_of, rest_w
 from tests.boards.virtual_board import VirtualBoard
 
 pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -42,10 +42,13 @@ def test_a_battery_that_says_milliamperes_and_counts_outflow_negative_is_set_rig
         plan = dataclasses.replace(
             PLAN, meter=battery_of(agent).name, rate_hz=20.0, window_s=3.0, idle_s=2.5, min_updates=2
         )
-        found = model_energy(energy_of(agent, plan))
+        energy = energy_of(agent, plan)
+    truth, found = board.played(), model_energy(energy)
 
     assert found.calibration is not None
     assert "sign was turned" in found.calibration
     assert "multiplied by 1000" in found.calibration
-    assert found.power_w.value == pytest.approx(5.0, abs=0.5)
-    assert found.idle_w.value == pytest.approx(3.0, abs=0.5)
+    for one in found.windows:
+        window = energy.windows[one.window]
+        assert one.power_w == pytest.approx(truth.mean_w(window.start_s, window.end_s), abs=0.5)
+        assert one.idle_w == pytest.approx(rest_w(truth, energy, one.window), abs=0.5)

@@ -11,7 +11,7 @@ from edgeprof.energy.evidence import against
 from edgeprof.energy.model import model_energy
 from edgeprof.energy.traces import integral_j, mean_power, shown
 from edgeprof.errors import MeasurementError
-from tests.boards.measuring import PLAN, agent_on, energy_of
+from tests.boards.measuring import PLAN, agent_on, energy_of, rest_w
 from tests.boards.registers import POWER_STEP_W
 from tests.boards.virtual_board import HOT_C, VirtualBoard
 
@@ -74,12 +74,13 @@ def test_joules_per_inference_are_those_that_the_registers_showed_under_load(boa
     found = model_energy(energy)
     assert energy.windows[MIDDLE].n_runs > 0
     assert not found.discarded
-    assert found.power_w.value == pytest.approx(5.0, abs=0.5)
-    assert found.idle_w.value == pytest.approx(3.0, abs=0.5)
+    assert found.power_w.value > found.idle_w.value
     for one in found.windows:
         window = energy.windows[one.window]
         true_j = truth.integral_j(window.start_s, window.end_s) / window.n_runs
         assert one.gross_j == pytest.approx(true_j, rel=TOLERANCE)
+        # A second of rest has few values of the chip, and an edge at each end.
+        assert one.idle_w == pytest.approx(rest_w(truth, energy, one.window), abs=0.3)
     assert found.gross_j.low <= found.gross_j.value <= found.gross_j.high
 
 
@@ -127,12 +128,14 @@ def test_a_meter_that_is_unplugged_in_mid_window_is_told_and_its_windows_are_ref
     with agent_on(board) as agent:
         energy = energy_of(agent, PLAN, in_window=pull)
         left = [meter for meter in agent.meters() if meter.source == "hwmon"]
+    truth = board.played()
 
     assert left == []
     assert energy.trace is not None
     assert energy.trace.failed_at_s
     assert "No such device" in (energy.trace.failure or "")
     trace, first = shown(energy.trace), energy.windows[1]
-    assert mean_power(trace, first.start_s, first.end_s).power_w == pytest.approx(5.0, abs=0.5)
+    true_w = truth.mean_w(first.start_s, first.end_s)
+    assert mean_power(trace, first.start_s, first.end_s).power_w == pytest.approx(true_w, rel=TOLERANCE)
     with pytest.raises(MeasurementError, match=r"[01] windows count, at least 3 must: .*No such device"):
         model_energy(energy)

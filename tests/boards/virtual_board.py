@@ -103,6 +103,9 @@ class Pattern:
         shown = zip(self.at_s, ends, self.watts, strict=True)
         return sum(watts * max(0.0, min(end, end_s) - max(begin, start_s)) for begin, end, watts in shown)
 
+    def mean_w(self, start_s: float, end_s: float) -> float:
+        return self.integral_j(start_s, end_s) / (end_s - start_s)
+
 
 class VirtualBoard:
     """A context manager; entering boots it, from a disk that is clean each time, and leaving ends it.
