@@ -219,6 +219,14 @@ def remove_leftovers() -> None:
     _remove_older("agents", 30 * DAY_S, ".pyz")
 
 
+def remove_own_scratch() -> None:
+    """Remove the running process's scratch folders, at its end: a kernel without memory may have kept one before."""
+    jobs = os.path.join(cache_dir(), "jobs")
+    for name in os.listdir(jobs) if os.path.isdir(jobs) else []:
+        if name.split("-")[0] == str(os.getpid()):
+            shutil.rmtree(os.path.join(jobs, name), ignore_errors=True)
+
+
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)

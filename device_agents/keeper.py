@@ -125,6 +125,7 @@ class Keeper:
         """End what runs and leave; what waits is interrupted then."""
         if self._task is not None:
             self._task.close()
+        files.remove_own_scratch()
         self._spool.interrupt()
         keeper_socket.remove(self._spool.folder)
         self._listener.close()

@@ -74,6 +74,7 @@ def main() -> int:
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)  # a second request to end must not cut cleaning up short
         agent.stop_worker()
+        files.remove_own_scratch()
     return 0
 
 

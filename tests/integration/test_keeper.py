@@ -127,6 +127,23 @@ def test_a_killed_keeper_leaves_an_interrupted_ticket_and_a_free_device(
     assert list((cache / "jobs").iterdir()) == []
 
 
+def test_scratch_that_could_not_be_removed_in_time_goes_with_whoever_made_it(
+    sshd: Sshd, cache: Path, models_dir: Path
+) -> None:
+    with agent_of(sshd) as agent:
+        job = long_job(agent, models_dir)
+        agent.submit("one", job)
+        until(lambda: workers(cache), "a worker runs")
+        makers = set(processes(cache)) - set(workers(cache))
+        for pid in makers:
+            (cache / "jobs" / f"{pid}-left").mkdir()
+        agent.discard("one")
+
+    until(lambda: not processes(cache), "every process on the device is gone")
+    assert len(makers) == 2, "an agent that serves, and a keeper"
+    assert list((cache / "jobs").iterdir()) == []
+
+
 def test_two_sessions_and_unlock(sshd: Sshd, cache: Path, models_dir: Path) -> None:
     with agent_of(sshd, wire.Claim("ana@lab", "nightly", "s1", 600.0)) as ana, agent_of(sshd) as bob:
         job = long_job(ana, models_dir)

@@ -34,8 +34,9 @@ def main() -> None:
 
     for group in asked.join:
         group.write_text("0")
-    # In the host's numbers: /proc is the host's still.
-    (asked.folder / "pid").write_text(os.readlink("/proc/self"))
+    # In the host's numbers: /proc is the host's still. Whoever reads it while we boot finds all of it, or what was.
+    (asked.folder / "pid.part").write_text(os.readlink("/proc/self"))
+    (asked.folder / "pid.part").replace(asked.folder / "pid")
     root = _disk(asked.folder / "disk", asked.rootfs)
     _system(root, asked.folder / "sys")
     _settings(root, asked.folder / "ssh", asked.name)
