@@ -27,6 +27,7 @@ from latency_models.kernels import KernelSpec
 from latency_models.making_kernels import KernelMaker, Kernels
 from latency_models.net_sums import NetSums, energy_columns, memory_columns
 from latency_models.observations import KernelSample, NetSample, Target
+from latency_models.one_thread import one_thread
 from latency_models.patterns import Patterns
 from latency_models.scores import Scores, normal_spans
 from latency_models.surroundings import Context
@@ -81,7 +82,8 @@ class Predictor:
             if net.timed and len(net.timed) != len(net.kernels):
                 raise ValueError(f"{net.name} has {len(net.kernels)} kernels, and {len(net.timed)} of them were timed")
         samples = [*kernels, *(one for net in measured for one in net.timed)]
-        times, held_out = KernelTimes.fit(samples, seed)
+        with one_thread():
+            times, held_out = KernelTimes.fit(samples, seed)
         patterns = Patterns.learn(one.nodes for one in samples)
         if not measured:
             metrics = _metrics(samples, held_out, None)

@@ -120,7 +120,7 @@ def _most_evident(z: Array, y: Array, noise: Array) -> Array:
     d = z.shape[1]
     prior = np.array([PRIOR_MEAN["amplitude"], PRIOR_MEAN["noise"], *[PRIOR_MEAN["length"] + 0.5 * np.log(d)] * d])
     widths = np.array([PRIOR_SD["amplitude"], PRIOR_SD["noise"], *[PRIOR_SD["length"]] * d])
-    squares = [(z[:, k, None] - z[None, :, k]) ** 2 for k in range(d)]
+    squares = np.stack([np.ravel(z[:, k, None] - z[None, :, k]) ** 2 for k in range(d)])
 
     def loss(theta: Array) -> tuple[float, Array]:
         return _loss(theta, squares, y, noise, prior, widths)
@@ -129,15 +129,13 @@ def _most_evident(z: Array, y: Array, noise: Array) -> Array:
     return np.asarray(found.x, dtype=np.float64)
 
 
-def _loss(
-    theta: Array, squares: list[Array], y: Array, noise: Array, prior: Array, widths: Array
-) -> tuple[float, Array]:
-    """Minus the log evidence and the log priors, with the gradient."""
+def _loss(theta: Array, squares: Array, y: Array, noise: Array, prior: Array, widths: Array) -> tuple[float, Array]:
+    """Minus the log evidence and the log priors, with the gradient; `squares` is (d, n * n)."""
     from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
     amplitude, own = np.exp(2 * theta[0]), np.exp(2 * theta[1])
-    scaled = [square * np.exp(-2 * length) for square, length in zip(squares, theta[2:], strict=True)]
-    r = np.sqrt(5.0 * np.sum(scaled, axis=0))
+    shrink = np.exp(-2 * theta[2:])
+    r = np.sqrt(5.0 * (shrink @ squares)).reshape(len(y), len(y))
     decay = np.exp(-r)
     signal = amplitude * (1.0 + r + r**2 / 3.0) * decay
     covariance = signal + np.diag(noise + own + JITTER)
@@ -154,6 +152,5 @@ def _loss(
     gradient = np.empty_like(theta)
     gradient[0] = -0.5 * (outer * (2.0 * signal)).sum()
     gradient[1] = -0.5 * 2.0 * own * np.trace(outer)
-    for k, square in enumerate(scaled):
-        gradient[2 + k] = -0.5 * (outer * (slope * square)).sum()
+    gradient[2:] = -0.5 * shrink * (squares @ np.ravel(outer * slope))
     return float(value), gradient + off / widths

@@ -57,7 +57,9 @@ class Trees:
         """
         library = _library()
         data = library.Dataset(x, y, weight=weights, free_raw_data=True)
-        booster = library.train({**SETTINGS, "seed": seed}, data, num_boost_round=rounds)
+        # Else it is written as text and read again before it is returned.
+        kept = {"num_boost_round": rounds, "keep_training_booster": True}
+        booster = library.train({**SETTINGS, "seed": seed}, data, **kept)
         return cls(booster.model_to_string())
 
     def predict(self, x: Array) -> Array:

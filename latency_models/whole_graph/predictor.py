@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from latency_models.estimate import LEARNED, Estimate
 from latency_models.graph import Graph
+from latency_models.one_thread import one_thread
 from latency_models.predictor import Model, Part
 from latency_models.scores import Scores
 from latency_models.tables import ManyEstimates
@@ -99,7 +100,8 @@ class WholeGraphPredictor:
         cls, design: Design, latency_s: Array, encoder: Encoder, target: str = "target", seed: int = 0
     ) -> WholeGraphPredictor:
         """Fit to nets that were encoded already."""
-        experts = Experts.fit(design, latency_s, seed)
+        with one_thread():
+            experts = Experts.fit(design, latency_s, seed)
         errors = np.abs(np.log(latency_s / np.maximum(experts.left_out_s, 1e-12)))
         # Samples left out one by one still chose hyperparameters, with what the experts' parts leave of them: that
         # flatters, as it does errors of a fit (Akaike's final prediction error, 1969, with these numbers).
