@@ -77,6 +77,11 @@ class Verdict:
     def is_trusted(self) -> bool:
         return self.level == TRUSTED
 
+    @property
+    def is_dependable(self) -> bool:
+        """Whether the middle of its samples is that of the device: it may scatter, but nothing drove it one way."""
+        return self.level in (TRUSTED, STEADY_UNVERIFIED, NOISY)
+
 
 def judge(profile: Profile, summary: Summary | None = None) -> Verdict:
     """Judge a profile by its samples and conditions. `summary` saves computing it again."""

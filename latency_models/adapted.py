@@ -21,7 +21,7 @@ from latency_models.correction import GROUPS, group_of
 from latency_models.estimate import LEARNED, Estimate
 from latency_models.making_kernels import Kernels
 from latency_models.observations import Target
-from latency_models.predictor import LEAST_S, Model, Predictor, doubts
+from latency_models.predictor import DISTINCT, LEAST_S, Model, Part, Predictor, doubts
 from latency_models.scores import Scores
 
 __all__ = ["FEWEST", "Adapted", "Blend"]
@@ -110,6 +110,7 @@ class Adapted:
         relative = np.abs(np.expm1(-errors))
         metrics = {
             "nets/n": float(len(y)),
+            DISTINCT: float(len(np.unique(y))),
             "nets/mape": float(relative.mean()),
             "nets/within5": float((relative <= 0.05).mean()),
             "nets/within10": float((relative <= 0.1).mean()),
@@ -137,6 +138,21 @@ class Adapted:
     def estimate(self, made: Kernels, level: float = 0.9) -> Estimate:
         """The estimate for kernels that a model was already taken apart into."""
         return self._blended([source.estimate(made, level) for source in self.sources], level)
+
+    def explain(
+        self, model: Model, *, shapes: Mapping[str, tuple[int, ...]] | None = None, batch: int | None = None
+    ) -> tuple[Part, ...]:
+        """What a predicted latency is made of: the parts of the source that counts most, and how the blend differs.
+
+        Raises:
+            GraphError: it is no model, it is damaged, or the shapes do not fit it.
+            OSError: the file cannot be read.
+        """
+        main = self.sources[int(np.argmax(self.blend.coefficients[: len(self.sources)]))]
+        parts = main.explain(model, shapes=shapes, batch=batch)
+        latency_s = self.predict(model, shapes=shapes, batch=batch).latency_s
+        off = Part(f"this device beside {main.target.device}", latency_s - sum(part.seconds for part in parts))
+        return (*parts, off)
 
     def predict_many(self, models: Sequence[Model], *, level: float = 0.9) -> list[Estimate]:
         """Predict models one after another."""
@@ -178,10 +194,10 @@ class Adapted:
 
     def _notes(self, main: int, said: Estimate, level: float) -> list[str]:
         names = ", ".join(source.target.device for source in self.sources)
-        of_source = doubts(self.sources[main].scores, level)
+        of_source = doubts(self.sources[main].scores, level, self.sources[main].metrics)
         return [
             f"adapted from {names}: the bill is theirs, scaled; no kernel was timed on this device",
-            *doubts(self.scores, level),
+            *doubts(self.scores, level, self.metrics),
             *(note for note in said.notes if note not in of_source),
         ]
 

@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from latency_models.boards import Board, load
-from latency_models.estimate import DATA_SHEET, Estimate, OperatorEstimate, Uncovered
+from latency_models.estimate import BOUND, DATA_SHEET, Estimate, OperatorEstimate, Uncovered
 from latency_models.features import form
+from latency_models.graph import GraphError
+from latency_models.kernel_times import BOUND_SD
 from latency_models.kernels import KernelSpec
 from latency_models.making_kernels import UNKNOWN, KernelMaker, Kernels
 from latency_models.observations import Target
@@ -94,6 +96,8 @@ class BoardPredictor:
         cores = made._figure(f"clusters.{made._cluster}.cores")
         if cores is not None and not 1 <= threads <= cores:
             raise ValueError(f"{name} has {cores:.0f} cores of its fastest kind: {threads} threads are not predicted")
+        if all(figure.is_assumed for figure in board.figures.values()):
+            raise ValueError(f"nothing is published of {name}: its figures are invented")
         if made._clock_hz() is None or made._figure("memory.bandwidth_bytes_per_s") is None:
             raise ValueError(f"too little is published of {name}: its clock or its memory's bandwidth is not known")
         return made
@@ -122,13 +126,16 @@ class BoardPredictor:
             threads=self.threads,
             origin=DATA_SHEET,
         )
-        return KernelMaker(target, Patterns(FUSED))
+        return KernelMaker(target, Patterns(FUSED), moving_s=self._moving_s)
 
     def _estimate(self, made: Kernels, level: float) -> Estimate:
         spans = normal_spans(level)
-        operators, uncovered, total, apart, together = [], list(made.unknown), 0.0, 0.0, 0.0
+        unknown_s = [one.latency_s for one in made.unknown]
+        operators, uncovered, total = [], list(made.unknown), sum(unknown_s)
+        apart, together = sum((one * BOUND_SD) ** 2 for one in unknown_s), total * BOUND_SD
         for kernel, nodes in zip(made.kernels, made.nodes, strict=True):
             seconds, sd, is_known = self._kernel(kernel)
+            sd = sd if is_known else BOUND_SD
             total += seconds
             apart += (seconds * sd) ** 2
             together += seconds * sd
@@ -140,14 +147,15 @@ class BoardPredictor:
                     latency_s=seconds,
                     low_s=seconds / factor,
                     high_s=seconds * factor,
-                    basis=DATA_SHEET,
+                    basis=DATA_SHEET if is_known else BOUND,
                     macs=kernel.macs,
                 )
             )
             if not is_known:
                 reason = f"{kernel.type}: how many multiplications it takes is not known"
                 uncovered.append(Uncovered(operator=", ".join(nodes), reason=reason, latency_s=seconds))
-        total = max(total + sum(one.latency_s for one in made.unknown), 1e-6)
+        if not total:
+            raise GraphError("it has no operator that runs: there is nothing to predict")
         sd = math.sqrt(OF_NET * (together / total) ** 2 + (1 - OF_NET) * apart / total**2 + self._ignorance() ** 2)
         factor = math.exp(spans * sd)
         return Estimate(
@@ -170,12 +178,14 @@ class BoardPredictor:
         family, _, precision = one.family.removesuffix(" in blocks").rpartition(" ")
         share = SHARES.get(family, OTHERS)
         computing = one.macs / (self._peak(precision) * share.middle)
-        bandwidth = self._figure("memory.bandwidth_bytes_per_s") or 1e9
-        moving = one.moved_bytes / (bandwidth * MOVING.middle)
+        moving = self._moving_s(one.moved_bytes)
         own = CYCLES_PER_KERNEL / (self._clock_hz() or 1e9)
         seconds = max(computing, moving) + own
         sd = share.sd if computing > moving else MOVING.sd
         return seconds, sd, kernel.macs is not None
+
+    def _moving_s(self, moved_bytes: float) -> float:
+        return moved_bytes / ((self._figure("memory.bandwidth_bytes_per_s") or 1e9) * MOVING.middle)
 
     # --- the board ---
 
@@ -202,7 +212,7 @@ class BoardPredictor:
     def _macs_per_cycle(self, precision: str) -> tuple[float, bool]:
         """Of one core, and whether it was published."""
         cluster = f"clusters.{self._cluster}"
-        name = "int8" if precision in ("int8", "uint8") else "fp32"
+        name = "int8" if precision.removesuffix("-dynamic") in ("int8", "uint8") else "fp32"
         found = self._figure(f"{cluster}.{name}_macs_per_cycle")
         if found is not None:
             return found, True

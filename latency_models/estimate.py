@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["DATA_SHEET", "LEARNED", "Estimate", "Interval", "OperatorEstimate", "Uncovered"]
+__all__ = ["BOUND", "DATA_SHEET", "LEARNED", "Estimate", "Interval", "OperatorEstimate", "Uncovered"]
 
 # Where an estimate comes from: learned from measurements (which `Estimate.origin` of the predictor tells more of), or
 # reckoned from a board's data sheet.
 LEARNED, DATA_SHEET = "learned", "data-sheet"
+# The basis of a kernel whose like was never measured.
+BOUND = "bound"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,18 @@ class Estimate:
         return not self.uncovered
 
     @property
+    def undescribed_s(self) -> float:
+        """Seconds of what is in no kernel of `operators`, its shapes not being known: bounds, as in `uncovered`."""
+        bounded_s = sum(one.latency_s for one in self.operators if one.basis == BOUND)
+        return max(0.0, sum(one.latency_s for one in self.uncovered) - bounded_s)
+
+    @property
+    def summed_s(self) -> float:
+        """Seconds of all kernels and of what is in none, one after the other: before the correction for whole nets."""
+        return sum(one.latency_s for one in self.operators) + self.undescribed_s
+
+    @property
     def uncovered_share(self) -> float:
-        """The part of the latency that stands on bounds alone."""
-        return sum(one.latency_s for one in self.uncovered) / self.latency_s if self.latency_s else 0.0
+        """The part of that sum which stands on bounds alone."""
+        total = self.summed_s
+        return sum(one.latency_s for one in self.uncovered) / total if total else 0.0

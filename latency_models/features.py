@@ -70,6 +70,7 @@ _FLAGS = (
     "mode",
 )
 SMALL_BYTES = 1024
+QUANTISE_THEMSELVES = frozenset(("DynamicQuantizeMatMul", "DynamicQuantizeLSTM"))
 # How full the last vector or tile is, of channels and columns: the widths of vectors and of tiles of kernels.
 _FILLS = ("input_fill_8", "input_fill_16", "output_fill_8", "output_fill_16", "output_fill_64", "row_fill_6")
 # What is true of the model and not of the kernel: how much there is to keep in caches, the kernel's place in it, and
@@ -138,8 +139,14 @@ def _kind(kernel: KernelSpec) -> str:
 
 
 def _precision(kernel: KernelSpec) -> str:
-    """The type of the first input that is no constant, as the runtime's kernels are chosen by it."""
+    """The type of the first input that is no constant, as the runtime's kernels are chosen by it.
+
+    What quantises its input itself computes in the type of its weights, and has the quantising to do as well.
+    """
     present = [one for one in kernel.inputs if one is not None]
+    if kernel.type in QUANTISE_THEMSELVES:
+        weights = next((one.dtype for one in present if one.is_constant and len(one.shape) > 1), None)
+        return f"{weights or 'int8'}-dynamic"
     data = next((one for one in present if not one.is_constant), present[0] if present else None)
     if data is None:
         return (kernel.outputs[0].dtype if kernel.outputs else None) or "float32"

@@ -85,6 +85,12 @@ class DeclaredInput:
     dims: tuple[int | str | None, ...] | None
 
 
+# Of the operators that a runtime brings with it; "Conv" of any other domain is whatever its maker made it.
+STANDARD_DOMAINS = frozenset(
+    ("", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc", "com.microsoft.experimental")
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Operator:
     """One node. `index` is its position in its own graph of the file: the main one, or number `subgraph`.
@@ -110,6 +116,16 @@ class Operator:
     macs: int | None = None
     moved_bytes: int | None = None
     weight_bytes: int | None = None
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether somebody brought it along: what it does is not known, whatever it is called."""
+        return self.domain not in STANDARD_DOMAINS
+
+    @property
+    def full_type(self) -> str:
+        """The type, with the domain in front where it is custom."""
+        return f"{self.domain}:{self.type}" if self.is_custom else self.type
 
     def local(self, name: str) -> str:
         """A name inside this operator's body as the file has it, without the path in front."""
@@ -178,9 +194,10 @@ def with_work(format: str, operator: Operator, tensors: Mapping[str, Tensor]) ->
 
     weights = sizes(name for name in operator.inputs if name in tensors and tensors[name].is_constant)
     known_weights = [size for size in weights if size is not None]
+    counted = count_macs(format, operator.type, operator.attributes, shapes(operator.inputs), shapes(operator.outputs))
     return replace(
         operator,
-        macs=count_macs(format, operator.type, operator.attributes, shapes(operator.inputs), shapes(operator.outputs)),
+        macs=None if operator.is_custom else counted,
         moved_bytes=count_moved(operator.type, sizes(operator.inputs), sizes(operator.outputs)),
         weight_bytes=sum(known_weights) if len(known_weights) == len(weights) else None,
     )

@@ -77,7 +77,11 @@ class Bound:
 
     def seconds(self, one: Form) -> float:
         """What most kernels with about as many MACs and bytes do not exceed."""
-        own = np.array(_work(one))
+        return self.seconds_for(one.macs, one.moved_bytes)
+
+    def seconds_for(self, macs: float, moved_bytes: float) -> float:
+        """The same for so many MACs and bytes."""
+        own = np.log2([1.0 + macs, 1.0 + moved_bytes])
         apart = np.abs(self.work - own).sum(axis=1)
         near = np.argsort(apart, kind="stable")[:NEIGHBOURS]
         # Where all that was measured is smaller, it takes as many times longer as it is larger.

@@ -71,6 +71,7 @@ class KernelSpec:
 def of_nodes(graph: Graph, nodes: Sequence[Operator]) -> KernelSpec | None:
     """The kernel that runs these nodes of a graph together; None where a shape that it needs is not known.
 
+    The type of a custom operator has its domain in front: "com.acme:Conv" has nothing in common with "Conv".
     Constants that only the other nodes read (a bias that is added) come after the inputs of the working node.
     """
     working = max(nodes, key=lambda node: (node.macs or 0, -nodes.index(node)))
@@ -84,7 +85,7 @@ def of_nodes(graph: Graph, nodes: Sequence[Operator]) -> KernelSpec | None:
     try:
         return KernelSpec(
             format=graph.format,
-            type=working.type,
+            type=working.full_type,
             domain=working.domain,
             attributes=plain_attributes(working.attributes),
             inputs=tuple(_operand(graph, name) if name else None for name in (*own, *others)),
@@ -123,7 +124,7 @@ def _operand(graph: Graph, name: str) -> Operand:
     if tensor is None or tensor.shape is None:
         raise _UnknownShape
     shape = tuple(dim for dim in tensor.shape if dim is not None)
-    if len(shape) != len(tensor.shape):
+    if len(shape) != len(tensor.shape) or any(dim < 0 for dim in shape):
         raise _UnknownShape
     return Operand(dtype=tensor.dtype, shape=shape, is_constant=tensor.is_constant, values=_plain_values(tensor.values))
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,17 +16,24 @@ from latency_models.kernels import NAMES_ALONE, KernelSpec, of_nodes
 from latency_models.observations import Target
 from latency_models.patterns import Patterns
 
-__all__ = ["UNKNOWN", "KernelMaker", "Kernels"]
+__all__ = ["UNKNOWN", "KernelMaker", "Kernels", "WrongFormat"]
 
 # The runtime of a target of which nothing was measured.
 UNKNOWN = "unknown"
 
 # An operator of which neither the shapes are known nor what its like takes counts for this, and never for nothing.
 UNKNOWN_S = 1e-5
+# What runtimes run; a simulated one takes both.
+FORMATS = {"onnxruntime": "onnx", "litert": "tflite", "tflite": "tflite"}
+WORDS = {"onnx": "ONNX", "tflite": "TFLite"}
 # What the bodies of a choice are called (onnx's If).
 BRANCHES = ("then_branch", "else_branch")
 # Models whose kernels are remembered, by the digest of their file.
 MOST_REMEMBERED = 64
+
+
+class WrongFormat(GraphError):
+    """The model is of a format that the target's runtime does not run."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +47,23 @@ class Kernels:
 
 
 class KernelMaker:
-    """Makes kernels as one target's runtime does; `typical` are the seconds that kernels of a type usually take."""
+    """Makes kernels as one target's runtime does.
 
-    def __init__(self, target: Target, patterns: Patterns, typical: Mapping[str, float] | None = None) -> None:
+    `typical` are the seconds that kernels of a type usually take, and `moving_s` bounds what moving so many bytes
+    takes: what there is to say of operators whose shapes are not known.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        patterns: Patterns,
+        typical: Mapping[str, float] | None = None,
+        moving_s: Callable[[float], float] | None = None,
+    ) -> None:
         self._target = target
         self._patterns = patterns
         self._typical = typical or {}
+        self._moving_s = moving_s
         self._remembered: dict[object, Kernels] = {}
 
     def of_model(
@@ -71,16 +89,25 @@ class KernelMaker:
 
     def of_graph(self, graph: Graph, source: bytes | Path | None = None) -> Kernels:
         """The kernels of a graph, whose file is `source` if there is one to ask the runtime with."""
-        executed = self._executed(graph, source) if self._can_ask(graph) else None
+        self._require_its_format(graph)
+        executed, told = self._asked(graph, source)
         if executed is not None:
             nodes, choices = _taken(executed)
-            return self._described(executed, [(node,) for node in nodes], (*graph.notes, *choices))
+            return self._described(executed, [(node,) for node in nodes], (*graph.notes, *told, *choices))
         groups: Sequence[Sequence[Operator]] = self._patterns.groups(_each_time(graph))
         unseen = sorted({node.type for group in groups if not self._patterns.knows(group) for node in group})
-        told = [self._why_not_asked(graph, source)]
         if unseen and self._target.runtime != UNKNOWN:
-            told.append(f"the runtime was never seen to run {', '.join(unseen)}: taken as a kernel of its own")
-        return self._described(graph, groups, (*graph.notes, *(note for note in told if note)))
+            told = (*told, f"the runtime was never seen to run {', '.join(unseen)}: taken as a kernel of its own")
+        return self._described(graph, groups, (*graph.notes, *told))
+
+    def _require_its_format(self, graph: Graph) -> None:
+        """A runtime runs one kind of model: a figure for another kind would be one for something that never runs."""
+        wanted = FORMATS.get(self._target.runtime)
+        if wanted is not None and graph.format != wanted:
+            raise WrongFormat(
+                f"{graph.name} is a model of {WORDS[graph.format]}, and {self._target.runtime}, which this predictor "
+                f"knows, runs those of {WORDS[wanted]}"
+            )
 
     def _described(self, graph: Graph, groups: Sequence[Sequence[Operator]], notes: tuple[str, ...]) -> Kernels:
         kernels, nodes, unknown = [], [], []
@@ -91,10 +118,42 @@ class KernelMaker:
                 kernels.append(kernel)
                 nodes.append(names)
             else:
-                reason = f"{group[0].type}: a shape that it needs is not known before the model runs"
-                latency_s = max(self._typical.get(node.type, UNKNOWN_S) for node in group)
+                reason = f"{group[0].full_type}: {_why_not_described(graph, group)}"
+                latency_s = max(self._bounded_s(graph, node) for node in group)
                 unknown.append(Uncovered(operator=", ".join(names), reason=reason, latency_s=latency_s))
+        n_empty = sum(any(not one.count for one in kernel.outputs) for kernel in kernels)
+        if n_empty:
+            told = f"{n_empty} operators come out empty with these sizes of inputs: is a larger shape meant?"
+            notes = (*notes, told)
         return Kernels(tuple(kernels), tuple(nodes), tuple(unknown), notes)
+
+    def _bounded_s(self, graph: Graph, node: Operator) -> float:
+        """Seconds for a node whose shapes are not all known: of its type, else for its largest input, twice."""
+        known = self._typical.get(node.type)
+        if known is not None and not node.is_custom:
+            return known
+        largest = max((graph.tensors[name].size_bytes or 0 for name in node.inputs if name in graph.tensors), default=0)
+        if self._moving_s is None or not largest:
+            return UNKNOWN_S
+        return max(UNKNOWN_S, self._moving_s(2.0 * largest))
+
+    def _asked(self, graph: Graph, source: bytes | Path | None) -> tuple[Graph | None, tuple[str, ...]]:
+        """What the runtime here makes of it, if there is one, and what is to be known about that."""
+        if not self._can_ask(graph):
+            why = self._why_not_asked(graph, source)
+            return None, (why,) if why else ()
+        from latency_models.ask_onnxruntime import version
+
+        other = version() != self._target.runtime_version
+        told = f"kernels are as ONNX Runtime {version()} makes them, which is here: the target has "
+        try:
+            executed = self._executed(graph, source)
+        except GraphError as error:
+            custom = sorted({node.full_type for node in graph.operators if node.is_custom})
+            if not custom:
+                raise
+            return None, (f"{error}; taken apart as learned in training, without {', '.join(custom)}",)
+        return executed, (f"{told}{self._target.runtime_version}",) if other and executed is not None else ()
 
     def _executed(self, graph: Graph, source: bytes | Path | None) -> Graph | None:
         """What the runtime here makes of it; of a graph without a file, of one with weights that are all alike."""
@@ -110,6 +169,7 @@ class KernelMaker:
             return None  # a graph that was read, and whose constants are not all known: patterns are what is left
 
     def _can_ask(self, graph: Graph) -> bool:
+        """Another version on the same kind of processor makes nearly the same kernels, which is said."""
         from latency_models.ask_onnxruntime import version
 
         return (
@@ -117,7 +177,7 @@ class KernelMaker:
             and self._target.runtime == "onnxruntime"
             and self._target.delegate is None
             and self._target.architecture == platform.machine()
-            and version() == self._target.runtime_version
+            and version() is not None
         )
 
     def _why_not_asked(self, graph: Graph, source: bytes | Path | None) -> str:
@@ -139,6 +199,14 @@ def _each_time(graph: Graph) -> Graph:
         if node.type not in NAMES_ALONE and not (once and f"{node.body}/".startswith(once))
     ]
     return replace(graph, operators=tuple(nodes))
+
+
+def _why_not_described(graph: Graph, group: Sequence[Operator]) -> str:
+    """Why there is no kernel for these nodes, in words."""
+    shapes = [graph.shape(name) for node in group for name in (*node.inputs, *node.outputs) if name]
+    if any(dim is not None and dim < 0 for shape in shapes for dim in shape or ()):
+        return "it comes out smaller than nothing with these sizes of inputs"
+    return "a shape that it needs is not known before the model runs"
 
 
 def _taken(executed: Graph) -> tuple[list[Operator], tuple[str, ...]]:

@@ -7,6 +7,7 @@ print(estimate.latency_s, estimate.low_s, estimate.high_s, estimate.uncovered)
 
 from __future__ import annotations
 
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,11 +33,14 @@ from latency_models.patterns import Patterns
 from latency_models.scores import Scores, normal_spans
 from latency_models.surroundings import Context
 
-__all__ = ["LEAST_S", "Model", "Part", "Predictor", "doubts", "taken_apart"]
+__all__ = ["ALL_ALIKE", "DISTINCT", "LEAST_S", "Model", "Part", "Predictor", "doubts", "taken_apart"]
 
 Array = NDArray[np.float64]
 # No model takes less: entering and leaving the runtime alone is as long.
 LEAST_S = 1e-6
+# How many different latencies the nets of a training had, among its metrics; and what to say where it was one.
+DISTINCT = "nets/distinct"
+ALL_ALIKE = "all nets took the same: a clock too coarse, or one net measured again and again; intervals mean little"
 Model = str | os.PathLike[str] | bytes | Graph
 
 
@@ -64,7 +68,9 @@ class Predictor:
     provenance: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._maker = KernelMaker(self.target, self.patterns, self.times.typical)
+        self._maker = KernelMaker(
+            self.target, self.patterns, self.times.typical, lambda moved: self.times.bound.seconds_for(0.0, moved)
+        )
 
     # --- fitting ---
 
@@ -79,6 +85,8 @@ class Predictor:
         """
         measured = [net for net in nets if net.kernels]
         for net in measured:
+            if not (math.isfinite(net.latency_s) and net.latency_s > 0):
+                raise ValueError(f"{net.name} took {net.latency_s} s, which is not above 0")
             if net.timed and len(net.timed) != len(net.kernels):
                 raise ValueError(f"{net.name} has {len(net.kernels)} kernels, and {len(net.timed)} of them were timed")
         samples = [*kernels, *(one for net in measured for one in net.timed)]
@@ -106,7 +114,7 @@ class Predictor:
             energy=_energy(measured, apart),
             memory=_memory(measured),
             seed=seed,
-            metrics=_metrics(samples, held_out, errors),
+            metrics={**_metrics(samples, held_out, errors), DISTINCT: float(len(np.unique(latency_s)))},
         )
 
     # --- predicting ---
@@ -146,7 +154,7 @@ class Predictor:
         spans = self.scores.quantile(level)
         factor = float(np.exp(min(20.0, spans * sd)))
         operators = tuple(self._operators(made, times, level))
-        notes = (*made.notes, *doubts(self.scores, level))
+        notes = (*made.notes, *doubts(self.scores, level, self.metrics))
         return Estimate(
             latency_s=latency_s,
             low_s=latency_s / factor,
@@ -184,6 +192,9 @@ class Predictor:
         so_far = sum(part.seconds for part in parts)
         parts.append(Part("what predictions were off by", (one.scale - 1.0) * so_far))
         parts.append(Part("what is unknown, bounded", sum(unknown.latency_s for unknown in made.unknown)))
+        least_s = max(one.per_run_s, LEAST_S) - sum(part.seconds for part in parts)
+        if least_s > 0:
+            parts.append(Part("no run takes less", least_s))
         return tuple(parts)
 
     def predict_many(self, models: Sequence[Model], *, level: float = 0.9) -> list[Estimate]:
@@ -289,13 +300,15 @@ def _without_themselves(nets: Sequence[NetSample], times: KernelTimes, held_out:
         first += len(net.timed)
 
 
-def doubts(scores: Scores, level: float) -> list[str]:
-    """What to say where too few nets were left out for an interval at this level."""
+def doubts(scores: Scores, level: float, metrics: Mapping[str, float] | None = None) -> list[str]:
+    """What to say where too few nets were left out for an interval at this level, or all of them took the same."""
+    found = [ALL_ALIKE] if (metrics or {}).get(DISTINCT) == 1 and len(scores.values) > 1 else []
     if scores.guarantees(level):
-        return []
+        return found
     kinds = f" of {scores.n_families} kinds" if scores.families else ""
     return [
-        f"only {len(scores.values)} whole nets{kinds} were measured: the interval at {level:.0%} is an extrapolation"
+        *found,
+        f"only {len(scores.values)} whole nets{kinds} were measured: the interval at {level:.0%} is an extrapolation",
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from latency_models.graph import Graph
+from latency_models.graph import Graph, ShapeError
 
 __all__ = ["read"]
 
@@ -35,18 +35,29 @@ def read(
         OSError: the file cannot be read.
         GraphError: it is no model, damaged, or (a ShapeError) the shapes do not fit its inputs.
     """
+    if batch is not None and batch < 1:
+        raise ShapeError(f"the batch is {batch}: give a whole number above 0")
     is_bytes = isinstance(source, bytes)
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     called = name if is_bytes else Path(os.fspath(source)).name  # type: ignore[arg-type]
     if data[4:8] == TFLITE_IDENTIFIER:
         from latency_models import tflite_graph
 
-        return tflite_graph.parse(data, called, shapes, batch)
+        graph = tflite_graph.parse(data, called, shapes, batch)
+        return replace(graph, notes=(*graph.notes, *_ignored(graph, batch)))
     from latency_models import onnx_graph
 
     graph = onnx_graph.of_model(onnx_graph.parse(data, called), called, shapes, batch, default_dim)
     assumed = _assumed(graph, shapes or {}, batch, default_dim)
-    return replace(graph, notes=(*graph.notes, *assumed))
+    return replace(graph, notes=(*graph.notes, *assumed, *_ignored(graph, batch)))
+
+
+def _ignored(graph: Graph, batch: int | None) -> tuple[str, ...]:
+    """In words, that a batch was asked for which no input has."""
+    first = [(graph.shape(name) or (None,))[0] for name in graph.inputs]
+    if batch is None or batch in first:
+        return ()
+    return (f"a batch of {batch} was asked for, but the file fixes the first dimension of its inputs: nothing changed",)
 
 
 def _assumed(
@@ -64,5 +75,5 @@ def _assumed(
         ]
         if unknown:
             shape = list(graph.shape(declared.name) or ())
-            notes.append(f"input {declared.name} leaves sizes open: it is taken as {shape}")
+            notes.append(f"input {declared.name} leaves sizes open: it is taken as {shape}; give its shape")
     return tuple(notes)

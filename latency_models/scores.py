@@ -16,6 +16,10 @@ def normal_spans(level: float) -> float:
     return NormalDist().inv_cdf(0.5 + level / 2)
 
 
+# However well predicted: nets that all took the same, to the last digit, tell nothing of how far off predictions are.
+LEAST_SPANS = 0.5
+
+
 @dataclass(frozen=True)
 class Scores:
     """Errors of whole nets in units of their predicted standard deviation, and the family that each net is of.
@@ -39,9 +43,11 @@ class Scores:
         n = len(groups)
         rank = math.ceil((n + 1) * level)
         if rank <= n:
-            return _typical_of_rank(groups, rank)
-        # Too few for this level: beyond the worst by as much as a normal distribution's tail goes on.
-        return _typical_of_rank(groups, n) * normal_spans(level) / normal_spans(n / (n + 1))
+            return max(LEAST_SPANS, _typical_of_rank(groups, rank))
+        # Too few for this level: beyond the worst by as much as a normal distribution's tail goes on. A few that were
+        # met well by chance are no reason to be surer than the predictions themselves are, but for less.
+        beyond = _typical_of_rank(groups, n) * normal_spans(level) / normal_spans(n / (n + 1))
+        return max(beyond, (1.0 + 1.0 / n) * normal_spans(level))
 
     def guarantees(self, level: float) -> bool:
         """Whether there are families enough for this level."""

@@ -79,6 +79,7 @@ class GeneTable:
 
     Raises:
         ValueError: a slot names a gene that there is not.
+        TypeError: the predictor knows no kernels of its own.
     """
 
     def __init__(self, predictor: Predictor, sizes: Sequence[int], slots: Sequence[Slot]) -> None:
@@ -86,6 +87,11 @@ class GeneTable:
         for slot in slots:
             if any(not 0 <= gene < len(self._sizes) for gene in slot.genes):
                 raise ValueError(f"a slot depends on genes {slot.genes}, but there are {len(self._sizes)}")
+        if not isinstance(predictor, Predictor):
+            raise TypeError(
+                f"{type(predictor).__name__} knows no kernels of its own: a table is filled by a predictor that was "
+                "trained on the device itself; others have predict_many"
+            )
         self._predictor = predictor
         made = [self._made(slot) for slot in slots]
         context = _context(made)
@@ -117,7 +123,11 @@ class GeneTable:
         Raises:
             ValueError: a gene is out of its range, or there are too few of them.
         """
+        if not 0.0 < level < 1.0:
+            raise ValueError(f"level is {level}: it lies between 0 and 1, as 0.9 does")
         given = np.asarray(genes)
+        if given.size and not np.issubdtype(given.dtype, np.integer):
+            raise ValueError(f"genes are {given.dtype}: give integers")
         if given.ndim != 2 or given.shape[1] != len(self._sizes):
             raise ValueError(f"genes are of shape {given.shape}: {len(self._sizes)} are needed for each architecture")
         if len(given) and ((given < 0).any() or (given.max(axis=0) >= self._sizes).any()):

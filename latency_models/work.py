@@ -24,8 +24,8 @@ class _Unknown(Exception):
 
 
 def element_count(shape: Shape) -> int | None:
-    """Number of elements, None if a dimension is unknown."""
-    if shape is None or any(dim is None for dim in shape):
+    """Number of elements, None if a dimension is unknown, or came out below 0 because inputs are too small."""
+    if shape is None or any(dim is None or dim < 0 for dim in shape):
         return None
     return math.prod(dim for dim in shape if dim is not None)
 
@@ -70,7 +70,8 @@ def _dims(shapes: Shapes, index: int) -> tuple[int, ...]:
     shape = shapes[index] if index < len(shapes) else None
     if shape is None:
         raise _Unknown
-    known = tuple(dim for dim in shape if dim is not None)
+    # Inputs that are too small for a window give dimensions below 0.
+    known = tuple(dim for dim in shape if dim is not None and dim >= 0)
     if len(known) != len(shape):
         raise _Unknown
     return known

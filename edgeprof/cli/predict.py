@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,9 @@ def predict(models: tuple[Path, ...], **options: Any) -> int:
 
     if (options["name"] is None) == (options["board"] is None):
         raise click.UsageError("say what to predict with: either -p NAME or --board BOARD")
-    if options["json_target"]:
+    if math.isnan(options["level"]):
+        raise click.UsageError("--level is not a number: give one between 0 and 1, as 0.9")
+    if options["json_target"] is not None:
         require_writable(options["json_target"])
     answer = _predictor(options)
     out = console(stderr=options["json_target"] == STANDARD_OUTPUT)
@@ -60,7 +63,7 @@ def predict(models: tuple[Path, ...], **options: Any) -> int:
             continue
         documents.append(to_document(path.name, estimate))
         out.print(render_estimate(path.name, estimate, options["top"]))
-    if options["json_target"] and (documents or len(models) > 1):
+    if options["json_target"] is not None and (documents or len(models) > 1):
         write_text(options["json_target"], write_documents(documents, is_one=len(models) == 1))
     if len(documents) == len(models):
         return 0
@@ -109,10 +112,21 @@ def _estimate(answer: Any, path: Path, options: dict[str, Any]) -> Estimate | No
         )
     except GraphError as error:
         click.echo(f"edgeprof: {path}: {error}", err=True)
-        click.echo("  what to do: name an ONNX or TFLite file; mend --shape or --batch", err=True)
+        click.echo(f"  what to do: {_advice(error)}", err=True)
         return None
     except OSError as error:
         click.echo(f"edgeprof: {path}: cannot be read: {error.strerror or error}", err=True)
         click.echo("  what to do: check the path", err=True)
         return None
     return found
+
+
+def _advice(error: Exception) -> str:
+    from latency_models.graph import ShapeError
+    from latency_models.making_kernels import WrongFormat
+
+    if isinstance(error, ShapeError):
+        return "mend --shape or --batch"
+    if isinstance(error, WrongFormat):
+        return "name the model in that format, or a predictor of a runtime that runs this one"
+    return "name an ONNX or TFLite file that the runtime takes"

@@ -194,6 +194,10 @@ def _tell_end(trained: Trained, name: str) -> None:
         f"ended: {reasons[trained.ended_by]}. {provenance['n_kernels']} kernels and {provenance['n_nets']} whole nets "
         f"of {provenance['n_models']} models are used; {provenance['n_disturbed']} models were disturbed and are not."
     )
+    if provenance.get("n_own_runs_left_out"):
+        click.echo(
+            f"{provenance['n_own_runs_left_out']} of your own runs are left out: their verdict speaks against them."
+        )
     few = trained.predictor.times.few
     if few:
         click.echo(f"too few to learn from, so bounded: {', '.join(f'{family} ({n})' for family, n in few.items())}")
@@ -267,7 +271,8 @@ def show(name: str, json_target: str | None) -> int:
 def evaluate(name: str, references: tuple[str, ...], json_target: str | None, place: str | None) -> int:
     """Hold predictions against runs that were measured on the same target: RUN, or all of it in the store.
 
-    What the runs' kernels take is not used: the predictor is asked as if the model had never run.
+    What the runs' kernels took is not used, but which kernels the runtime made is. Runs that the predictor was trained
+    with are left out; those whose verdict speaks against them are shown and do not count.
     """
     import json
 

@@ -14,12 +14,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeprof.reports.quantities import duration, percent, plain
-from latency_models.estimate import DATA_SHEET, Estimate, OperatorEstimate
+from latency_models.estimate import BOUND, DATA_SHEET, Estimate
 
 __all__ = ["render_estimate", "render_predictor", "to_document", "write_documents"]
 
 SCHEMA = 1
 MOST_UNCOVERED = 8
+# A correction of the sum that is smaller than this share is not shown.
+LEAST_SHOWN = 1e-3
 MEBIBYTE = 1024 * 1024
 ORIGINS = {
     "learned": "predicted from measurements of the device",
@@ -34,18 +36,18 @@ def render_estimate(model: str, estimate: Estimate, top: int = 12) -> Renderable
     interval = f"{duration(estimate.low_s)} to {duration(estimate.high_s)}"
     parts: list[RenderableType] = [
         f"[bold]{escape(plain(model))}[/] on {escape(estimate.target)}: [bold]{duration(estimate.latency_s)}[/]"
-        f"  ({percent(estimate.level)} interval {interval})",
+        f"  ({100 * estimate.level:g}% interval {interval})",
         f"  {ORIGINS.get(estimate.origin, estimate.origin)}",
     ]
     if estimate.distance > 0.1:
         parts.append(
             f"  it lies {estimate.distance:.1f} factors of two beyond what was measured: the interval is wider"
         )
+    parts += [f"  [yellow]{escape(plain(note))}[/]" for note in estimate.notes]
     parts += _others(estimate)
     parts += _uncovered(estimate)
     if estimate.operators:
-        parts.append(_bill(estimate.operators, top))
-    parts += [f"  {escape(plain(note))}" for note in estimate.notes]
+        parts.append(_bill(estimate, top))
     return Group(*parts)
 
 
@@ -72,7 +74,7 @@ def _uncovered(estimate: Estimate) -> list[RenderableType]:
     for one in estimate.uncovered:
         reasons[one.reason].append(one.operator)
     head = f"[yellow]not covered: {len(estimate.uncovered)} operators count for a bound and no prediction[/]"
-    parts: list[RenderableType] = [f"  {head} ({percent(estimate.uncovered_share)} of the latency)"]
+    parts: list[RenderableType] = [f"  {head} ({percent(estimate.uncovered_share)} of the sum)"]
     for reason, operators in list(reasons.items())[:MOST_UNCOVERED]:
         others = f" and {len(operators) - 1} more" if len(operators) > 1 else ""
         parts.append(f"    {escape(plain(reason))}: {escape(plain(operators[0]))}{others}")
@@ -81,15 +83,16 @@ def _uncovered(estimate: Estimate) -> list[RenderableType]:
     return parts
 
 
-def _bill(operators: Sequence[OperatorEstimate], top: int) -> Table:
-    total = sum(one.latency_s for one in operators) or 1.0
+def _bill(estimate: Estimate, top: int) -> Table:
+    """Kernels, what is in none of them, and what the whole net takes more or less than their sum: it adds up."""
+    total = estimate.summed_s or 1.0
     table = Table(box=box.SIMPLE, pad_edge=False)
     for name in ("nodes", "kernel"):
         table.add_column(name, overflow="fold")
     for name in ("predicted", "interval", "share"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("by")
-    dearest = sorted(operators, key=lambda one: -one.latency_s)
+    dearest = sorted(estimate.operators, key=lambda one: -one.latency_s)
     for one in dearest[:top]:
         table.add_row(
             escape(plain(", ".join(one.nodes[:3]) + (" ..." if len(one.nodes) > 3 else ""))),
@@ -103,6 +106,13 @@ def _bill(operators: Sequence[OperatorEstimate], top: int) -> Table:
     if left:
         seconds = sum(one.latency_s for one in left)
         table.add_row(f"{len(left)} more", "", duration(seconds), "", percent(seconds / total), "")
+    if estimate.undescribed_s:
+        seconds = estimate.undescribed_s
+        table.add_row("of unknown shapes", "", duration(seconds), "", percent(seconds / total), BOUND)
+    off_s = estimate.latency_s - estimate.summed_s
+    if abs(off_s) > LEAST_SHOWN * estimate.latency_s:
+        sign = "-" if off_s < 0 else "+"
+        table.add_row("the whole net", "", f"{sign}{duration(abs(off_s))}", "", "", "correction")
     return table
 
 

@@ -80,6 +80,7 @@ def render_provenance(name: str, predictor: Predictor | Adapted) -> RenderableTy
             f"  {facts.get('n_kernels')} kernels and {facts.get('n_nets')} whole nets of {facts.get('n_models')} "
             f"models; {facts.get('n_disturbed')} were disturbed and are not used; "
             f"{facts.get('n_kernels_of_own_runs')} kernels of your own runs"
+            f"{_left_out(facts.get('n_own_runs_left_out'))}"
         )
     one = predictor.correction
     if one.n_nets:
@@ -90,6 +91,10 @@ def render_provenance(name: str, predictor: Predictor | Adapted) -> RenderableTy
             f"timing a kernel takes {duration(one.overhead_s)}; predicted nets are scaled by {one.scale:.2f}"
         )
     return Group(*lines)
+
+
+def _left_out(n_runs: object) -> str:
+    return f" ({n_runs} of these runs are left out: their verdict speaks against them)" if n_runs else ""
 
 
 def _render_blend(adapted: Adapted) -> str:
@@ -114,9 +119,15 @@ def render_evaluation(name: str, evaluation: Evaluation) -> RenderableType:
             f"{percent(found.within10)}, mean error {percent(found.mape)}{rank}, "
             f"inside their 90 % intervals: {percent(found.coverage)}"
         )
-        parts.append(_rows(evaluation))
+    elif evaluation.rows:
+        parts.append(f"{escape(name)}: the verdict of every run speaks against it, so that none counts in figures")
     else:
         parts.append(f"{escape(name)}: no run could be compared")
+    n_doubtful = sum(not row.is_dependable for row in evaluation.rows)
+    if found is not None and n_doubtful:
+        parts.append(f"  {n_doubtful} more are shown, but do not count: their verdict speaks against them")
+    if evaluation.rows:
+        parts.append(_rows(evaluation))
     parts += [f"  left out {run}: {escape(plain(reason))}" for run, reason in list(evaluation.left_out.items())[:10]]
     if len(evaluation.left_out) > 10:
         parts.append(f"  and {len(evaluation.left_out) - 10} more")
@@ -129,6 +140,7 @@ def _rows(evaluation: Evaluation) -> Table:
         table.add_column(column, overflow="fold")
     for column in ("measured", "predicted", "error", "interval", "uncovered"):
         table.add_column(column, justify="right")
+    table.add_column("verdict")
     for row in evaluation.rows:
         table.add_row(
             row.run,
@@ -138,5 +150,6 @@ def _rows(evaluation: Evaluation) -> Table:
             f"{row.error:+.1%}",
             f"{duration(row.low_s)} to {duration(row.high_s)}",
             str(row.n_uncovered),
+            row.verdict,
         )
     return table

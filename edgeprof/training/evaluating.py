@@ -10,6 +10,7 @@ from edgeprof.errors import MeasurementError
 from edgeprof.run import Run
 from edgeprof.statistics import summarise
 from edgeprof.training.observed import net_sample, target_of
+from edgeprof.verdict import judge
 from latency_models.adapted import Adapted
 from latency_models.evaluation import Figures, figures
 from latency_models.making_kernels import Kernels
@@ -20,7 +21,7 @@ __all__ = ["Evaluation", "Row", "evaluate_runs"]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One run beside its prediction, in seconds."""
+    """One run beside its prediction, in seconds; `verdict` is that of the run."""
 
     run: str
     model: str
@@ -29,6 +30,8 @@ class Row:
     low_s: float
     high_s: float
     n_uncovered: int
+    verdict: str
+    is_dependable: bool
 
     @property
     def error(self) -> float:
@@ -38,7 +41,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """All runs that could be compared, and why others could not, by run."""
+    """All runs that could be compared, and why others could not, by run.
+
+    `figures` are of those alone whose verdict does not speak against them; None where there are none.
+    """
 
     rows: tuple[Row, ...]
     left_out: dict[str, str]
@@ -61,6 +67,7 @@ def evaluate_runs(predictor: Predictor | Adapted, runs: Sequence[Run], level: fl
         if reason is not None:
             left_out[run.id] = reason
             continue
+        verdict = judge(run.profile)
         kernels = tuple(one.kernel for one in run.described)
         estimate = predictor.estimate(Kernels(kernels, tuple(one.nodes for one in run.described)), level)
         rows.append(
@@ -72,13 +79,16 @@ def evaluate_runs(predictor: Predictor | Adapted, runs: Sequence[Run], level: fl
                 low_s=estimate.low_s,
                 high_s=estimate.high_s,
                 n_uncovered=len(estimate.uncovered),
+                verdict=verdict.level,
+                is_dependable=verdict.is_dependable,
             )
         )
+    counted = [row for row in rows if row.is_dependable]
     found = figures(
-        [row.measured_s for row in rows],
-        [row.predicted_s for row in rows],
-        [row.low_s for row in rows],
-        [row.high_s for row in rows],
+        [row.measured_s for row in counted],
+        [row.predicted_s for row in counted],
+        [row.low_s for row in counted],
+        [row.high_s for row in counted],
     )
     return Evaluation(rows=tuple(rows), left_out=left_out, figures=found)
 
@@ -87,6 +97,8 @@ def _unfit(predictor: Predictor | Adapted, run: Run) -> str | None:
     target = replace(target_of(run), device=predictor.target.device)
     if target != predictor.target:
         return f"another target: {target.runtime} {target.runtime_version}, {target.threads} threads, {target.origin}"
+    if run.id in _own_runs(predictor):
+        return "the predictor was trained with it"
     if net_sample(run, "") is None:
         return "its kernels are not all described: profile with --operators"
     try:
@@ -94,3 +106,9 @@ def _unfit(predictor: Predictor | Adapted, run: Run) -> str | None:
     except MeasurementError as error:
         return str(error)
     return None
+
+
+def _own_runs(predictor: Predictor | Adapted) -> Sequence[object]:
+    """The user's runs that it was trained with, by their identifiers."""
+    found = predictor.provenance.get("own_runs", ())
+    return found if isinstance(found, list | tuple) else ()

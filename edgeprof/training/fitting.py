@@ -13,6 +13,7 @@ from edgeprof.run import Run
 from edgeprof.training.measuring import NET, PROBE
 from edgeprof.training.observed import Observed, kernel_samples, observe, target_of
 from edgeprof.training.plan import parse_name
+from edgeprof.verdict import judge
 from latency_models.observations import Target
 from latency_models.predictor import Predictor
 
@@ -36,7 +37,8 @@ def fit(runs: Sequence[Run], seed: int, extra: Sequence[Run] = ()) -> Predictor:
     Args:
         runs: of a training.
         seed: of the training.
-        extra: other runs that may be learned from; those of another target are left out.
+        extra: other runs that may be learned from; left out are those of another target, and those whose verdict
+            speaks against them: unlike a training's own, nothing in them tells how slow the device was just then.
 
     Raises:
         MeasurementError: there are none, or nearly all were disturbed.
@@ -52,16 +54,23 @@ def fit(runs: Sequence[Run], seed: int, extra: Sequence[Run] = ()) -> Predictor:
             "stop what else runs on the device, cool it, fix its clock, and train again",
         )
     same = [run for run in extra if _is_same(target, target_of(run))]
-    own = [sample for run in same for sample in kernel_samples(run, timing=observed.timing)]
+    learned = [run for run in same if judge(run.profile).is_dependable]
+    own = [sample for run in learned for sample in kernel_samples(run, timing=observed.timing)]
     predictor = Predictor.fit(target, [*observed.kernels, *own], observed.nets, seed=seed)
-    return replace(predictor, provenance=_provenance(runs, observed, seed, len(own)))
+    provenance: dict[str, object] = {
+        **_provenance(runs, observed, seed),
+        "n_kernels_of_own_runs": len(own),
+        "own_runs": [run.id for run in learned],
+        "n_own_runs_left_out": len(same) - len(learned),
+    }
+    return replace(predictor, provenance=provenance)
 
 
 def _is_same(target: Target, other: Target) -> bool:
     return replace(other, device=target.device) == target
 
 
-def _provenance(runs: Sequence[Run], observed: Observed, seed: int, n_own: int) -> dict[str, object]:
+def _provenance(runs: Sequence[Run], observed: Observed, seed: int) -> dict[str, object]:
     digest = hashlib.sha256("\n".join(sorted(run.id for run in runs)).encode()).hexdigest()
     return {
         "edgeprof_version": __version__,
@@ -73,6 +82,5 @@ def _provenance(runs: Sequence[Run], observed: Observed, seed: int, n_own: int) 
         "n_disturbed": observed.n_disturbed,
         "n_kernels": len(observed.kernels),
         "n_nets": len(observed.nets),
-        "n_kernels_of_own_runs": n_own,
         "seed": seed,
     }

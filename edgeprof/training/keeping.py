@@ -53,6 +53,11 @@ def artefact(name: str) -> Path:
     found = predictors_dir() / f"{require_name(name)}{SUFFIX}"
     if not found.is_file():
         known = ", ".join(names()) or "none yet"
+        if store_beside(name).is_file():
+            raise EdgeprofError(
+                f"{name} is not there yet: its training was interrupted before it ended",
+                "type the same `edgeprof predictors train` again: it goes on where it was",
+            )
         raise EdgeprofError(
             f"there is no predictor {name}; there are: {known}", "train one: edgeprof predictors train -d DEVICE"
         )

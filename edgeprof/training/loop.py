@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 
+from device_agents import wire
 from edgeprof.errors import AgentLost, DeviceGivenUp, JobRefused, LinkError, ModelError, UsageError
 from edgeprof.profiling import OnProgress, OpenDevice
 from edgeprof.run import Run
@@ -60,6 +61,9 @@ class Trained:
 def spent_s(runs: Sequence[Run]) -> float:
     """The time that measuring took, over all sittings."""
     return sum(run.stages_s.get("profile", 0.0) for run in runs)
+
+
+_Conditions = tuple[str, wire.RuntimeOptions, int]
 
 
 @dataclass
@@ -203,7 +207,7 @@ class Training:
         before, now = (job.runtime, job.options, job.seed), (self.plan.runtime, self.plan.options, self.plan.seed)
         if before != now:
             raise UsageError(
-                f"{self.store.place} has a training with {_words(*before)}, and not with {_words(*now)}",
+                f"{self.store.place} has a training with {_words(before, now)}, and not with {_words(now, before)}",
                 "give it another --name, or the same options as before",
             )
 
@@ -233,5 +237,12 @@ class Training:
             self.on_event(Event(what, len(self._runs), spent_s(self._runs), text, predictor))
 
 
-def _words(runtime: str, options: object, seed: int) -> str:
-    return f"{runtime}, {options} and seed {seed}"
+def _words(one: _Conditions, other: _Conditions) -> str:
+    """Runtime, options and seed, as far as they differ from the other's."""
+    (runtime, options, seed), (other_runtime, others, other_seed) = one, other
+    changed = {
+        "runtime": (runtime, other_runtime),
+        **{field.name: (getattr(options, field.name), getattr(others, field.name)) for field in fields(options)},
+        "seed": (seed, other_seed),
+    }
+    return ", ".join(f"{name} {mine}" for name, (mine, its) in changed.items() if mine != its)

@@ -231,8 +231,10 @@ def choose_samples(pool: Design, said_s: Array | None, n: int, seed: int = 0) ->
         seed: of the candidates, where the pool is large.
 
     Raises:
-        ValueError: the pool has fewer nets than that.
+        ValueError: the pool has fewer nets than that, or none are wanted.
     """
+    if n < 1:
+        raise ValueError(f"{n} nets are too few to measure: name at least 1")
     if n > len(pool):
         raise ValueError(f"{n} nets cannot be chosen of {len(pool)}")
     candidates: NDArray[np.int64] = np.random.default_rng(seed).permutation(len(pool))[:MOST_CANDIDATES]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from latency_models.estimate import LEARNED, Estimate
 from latency_models.graph import Graph
 from latency_models.one_thread import one_thread
-from latency_models.predictor import Model, Part
+from latency_models.predictor import ALL_ALIKE, DISTINCT, Model, Part
 from latency_models.scores import Scores
 from latency_models.tables import ManyEstimates
 from latency_models.whole_graph.experts import Experts
@@ -107,7 +107,7 @@ class WholeGraphPredictor:
         # flatters, as it does errors of a fit (Akaike's final prediction error, 1969, with these numbers).
         flattered = np.sqrt(1.0 + min(CHOSEN, len(errors) / 2) / max(LEAST_FREEDOM, experts.freedom))
         scores = Scores(tuple(float(v) for v in flattered * errors / np.maximum(experts.left_out_sd, LEAST_SD)))
-        return cls(target, encoder, experts, scores, _metrics(np.abs(experts.left_out_s / latency_s - 1.0)))
+        return cls(target, encoder, experts, scores, _metrics(experts.left_out_s, latency_s))
 
     def predict(
         self,
@@ -237,7 +237,7 @@ def one_estimate(
 ) -> Estimate:
     """The only one of `found`, with what is to be known of it."""
     unknown = found.unknown[0] if found.unknown else ()
-    said = [*notes]
+    said = [*notes, *([ALL_ALIKE] if predictor.metrics.get(DISTINCT) == 1 else [])]
     if unknown:
         said.append(f"kinds of operators that no measured net had: {', '.join(unknown)}")
     if not predictor.scores.guarantees(found.level):
@@ -256,9 +256,11 @@ def one_estimate(
     )
 
 
-def _metrics(relative: Array) -> dict[str, float]:
+def _metrics(left_out_s: Array, latency_s: Array) -> dict[str, float]:
     """Errors on nets that were left out one by one (they still chose how features are weighed)."""
+    relative = np.abs(left_out_s / latency_s - 1.0)
     return {
+        DISTINCT: float(len(np.unique(latency_s))),
         "nets/n": float(len(relative)),
         "nets/mape": float(relative.mean()),
         "nets/within5": float((relative <= 0.05).mean()),

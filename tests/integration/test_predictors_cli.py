@@ -56,7 +56,7 @@ def test_predictors_are_listed_shown_and_held_against_runs(trained: CommandLine)
     facts = json.loads(shown.stdout)
     assert facts["target"]["origin"] == "simulated"
     assert facts["provenance"]["own_cost"]["elapsed_s"] > 0
-    assert trained.run("profile", "model.onnx", "-d", "pi5", "--operators").returncode == 0
+    assert trained.run("profile", "model.onnx", "-d", "pi5", "--operators", "--gate-timeout", "600").returncode == 0
 
     done = trained.run("predictors", "evaluate", "pi5-simulated", "--json", "-")
 
@@ -72,6 +72,19 @@ def test_a_training_goes_on_for_longer(trained: CommandLine) -> None:
     after = json.loads(trained.run("predictors", "show", "pi5-simulated", "--json", "-").stdout)
     assert done.returncode == 0, done.stderr
     assert after["provenance"]["n_models"] > before["provenance"]["n_models"]
+
+
+def test_an_interrupted_training_is_told_from_none(trained: CommandLine) -> None:
+    folder = trained.folder / "edgeprof" / "predictors"
+    (folder / "halfway.training.sqlite").write_bytes(b"")
+    try:
+        done = trained.run("predict", "model.onnx", "-p", "halfway")
+    finally:
+        (folder / "halfway.training.sqlite").unlink()
+
+    assert done.returncode == 1
+    assert "its training was interrupted before it ended" in done.stderr
+    assert "goes on where it was" in done.stderr
 
 
 def test_ten_nets_adapt_it_to_another_device(trained: CommandLine) -> None:
@@ -91,7 +104,7 @@ def test_ten_nets_adapt_it_to_another_device(trained: CommandLine) -> None:
     predicted = trained.run("predict", "model.onnx", "-p", "pi4-simulated", "--json", "-")
     document = json.loads(predicted.stdout)
     assert any("adapted from pi5" in note for note in document["notes"])
-    assert trained.run("profile", "model.onnx", "-d", "pi4", "--operators").returncode == 0
+    assert trained.run("profile", "model.onnx", "-d", "pi4", "--operators", "--gate-timeout", "600").returncode == 0
     found = json.loads(trained.run("predictors", "evaluate", "pi4-simulated", "--json", "-").stdout)
     assert abs(found["rows"][0]["error"]) < 0.2
     again = trained.run("predictors", "adapt", "--from", "pi4-simulated", "-d", "pi5")
@@ -131,6 +144,9 @@ def test_no_device_at_all(trained: CommandLine) -> None:
     [
         (("predict", "model.onnx"), 2, "either -p NAME or --board BOARD"),
         (("predict", "model.onnx", "-p", "nobody"), 1, "there is no predictor nobody"),
+        (("predict", "model.onnx", "-p", "pi5-simulated", "--level", "nan"), 2, "--level is not a number"),
+        (("predict", "model.onnx", "-p", "pi5-simulated", "--json", ""), 1, "it is a directory"),
+        (("predict", "model.onnx", "--board", "example"), 2, "nothing is published of example"),
         (("predict", "nothing.onnx", "-p", "pi5-simulated"), 1, "cannot be read"),
         (("predict", "garbage.onnx", "-p", "pi5-simulated"), 1, "is not an ONNX model"),
         (("predict", "model.onnx", "-p", "garbage.onnx"), 1, "is no predictor"),

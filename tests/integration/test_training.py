@@ -18,6 +18,7 @@ from edgeprof.fleet import Device
 from edgeprof.profiling import OpenDevice
 from edgeprof.run import Run
 from edgeprof.store import Store
+from edgeprof.training.evaluating import evaluate_runs
 from edgeprof.training.fitting import fit, observations
 from edgeprof.training.loop import Event, Training
 from edgeprof.training.measuring import NET, Bench
@@ -107,7 +108,7 @@ def test_another_training_is_not_mixed_into_a_store(tmp_path: Path) -> None:
     with Store(str(tmp_path / "runs.sqlite")) as store, OpenDevice(BOARD) as opened:
         Training(opened, store, Plan(runtime="simulated", budget_s=3600)).run(most_steps=3)
 
-        with pytest.raises(UsageError, match=r"has a training with .* seed 0, and not with .* seed 1"):
+        with pytest.raises(UsageError, match=r"has a training with seed 0, and not with seed 1"):
             Training(opened, store, Plan(runtime="simulated", budget_s=3600, seed=1)).run(most_steps=3)
 
 
@@ -275,18 +276,29 @@ def test_a_training_in_which_nothing_was_quiet_is_an_error_that_says_what_to_do(
         fit([], seed=0)
 
 
-def test_runs_of_the_user_on_the_same_target_are_learned_from_and_others_are_not(measured: list[Run]) -> None:
-    own, others = (
-        measured[:2],
-        [
-            dataclasses.replace(run, profile=dataclasses.replace(run.profile, runtime_version="9"))
-            for run in measured[2:4]
-        ],
+def with_gate(run: Run, *, passed: bool) -> Run:
+    rounds = tuple(
+        dataclasses.replace(one, gate=dataclasses.replace(one.gate, passed=passed)) for one in run.profile.rounds
     )
+    return dataclasses.replace(run, profile=dataclasses.replace(run.profile, rounds=rounds))
 
-    predictor = fit(measured, 0, [*own, *others])
+
+def test_runs_of_the_user_on_the_same_target_are_learned_from_and_others_are_not(measured: list[Run]) -> None:
+    own = [with_gate(run, passed=True) for run in measured[:2]]
+    other_version = [
+        dataclasses.replace(run, profile=dataclasses.replace(run.profile, runtime_version="9")) for run in own
+    ]
+    not_quiet = with_gate(measured[2], passed=False)
+
+    predictor = fit(measured, 0, [*own, *other_version, not_quiet])
 
     assert predictor.provenance["n_kernels_of_own_runs"] == sum(len(kernel_samples(run)) for run in own)
+    assert predictor.provenance["own_runs"] == [run.id for run in own]
+    assert predictor.provenance["n_own_runs_left_out"] == 1
+    evaluation = evaluate_runs(predictor, [own[0], not_quiet, *(with_gate(run, passed=True) for run in measured[3:4])])
+    assert evaluation.left_out[own[0].id] == "the predictor was trained with it"
+    assert [row.verdict for row in evaluation.rows if not row.is_dependable] == ["gate-timeout"]
+    assert evaluation.figures is None or evaluation.figures.n == sum(row.is_dependable for row in evaluation.rows)
 
 
 def test_energy_of_nets_is_learned_where_a_meter_measured_it(tmp_path: Path) -> None:
