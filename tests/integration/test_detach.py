@@ -95,7 +95,8 @@ def test_what_needs_the_result_at_once_is_refused(
 
 def test_whoever_finds_a_device_held_is_told_by_whom_and_may_wait(tmp_path: Path, sshd: Sshd) -> None:
     one, other = host(tmp_path / "one", sshd), host(tmp_path / "other", sshd)
-    rounds = ("--rounds", "2", "--min-runs", "1", "--min-time", "3", "--gate-timeout", "0")
+    # Long enough for two more hosts to come, however busy this machine is.
+    rounds = ("--rounds", "2", "--min-runs", "1", "--min-time", "12", "--max-time", "15", "--gate-timeout", "0")
     one.run("profile", "a.onnx", "-d", "board", *rounds, "--detach")
 
     refused = other.run("profile", "a.onnx", "-d", "board", *QUICK)
