@@ -154,9 +154,16 @@ class Adapted:
         off = Part(f"this device beside {main.target.device}", latency_s - sum(part.seconds for part in parts))
         return (*parts, off)
 
-    def predict_many(self, models: Sequence[Model], *, level: float = 0.9) -> list[Estimate]:
-        """Predict models one after another."""
-        return [self.predict(model, level=level) for model in models]
+    def predict_many(
+        self,
+        models: Sequence[Model],
+        *,
+        level: float = 0.9,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        batch: int | None = None,
+    ) -> list[Estimate]:
+        """Predict models one after another, each as by `predict`."""
+        return [self.predict(model, level=level, shapes=shapes, batch=batch) for model in models]
 
     def _blended(self, said: Sequence[Estimate], level: float) -> Estimate:
         mean, sd = self.blend.predict(_columns(said))

@@ -197,9 +197,16 @@ class Predictor:
             parts.append(Part("no run takes less", least_s))
         return tuple(parts)
 
-    def predict_many(self, models: Sequence[Model], *, level: float = 0.9) -> list[Estimate]:
-        """Predict models one after another; kernels that they share are predicted once."""
-        return [self.predict(model, level=level) for model in models]
+    def predict_many(
+        self,
+        models: Sequence[Model],
+        *,
+        level: float = 0.9,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        batch: int | None = None,
+    ) -> list[Estimate]:
+        """Predict models one after another; kernels that they share are predicted once, each as by `predict`."""
+        return [self.predict(model, level=level, shapes=shapes, batch=batch) for model in models]
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Predictor:
