@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 __all__ = [
     "SCHEMA",
     "ArchiveError",
+    "OtherKind",
+    "OtherVersion",
     "load",
     "manifest_of",
     "opened",
@@ -76,6 +78,14 @@ Arrays = dict[str, NDArray[Any]]
 
 class ArchiveError(ValueError):
     """A file is no predictor, is damaged, or was written by a newer edgeprof."""
+
+
+class OtherVersion(ArchiveError):
+    """A predictor that this version does not read; it is not damaged."""
+
+
+class OtherKind(ArchiveError):
+    """A predictor of another kind than can be used here; it is not damaged."""
 
 
 def save(predictor: Predictor, path: str | os.PathLike[str], provenance: Mapping[str, object] | None = None) -> None:
@@ -192,13 +202,13 @@ def unpacked(manifest: dict[str, Any], parts: Mapping[str, bytes], name: str) ->
     """
     kind = manifest.get("kind")
     if kind in OF_WHOLE_GRAPHS:
-        raise ArchiveError(
-            f"{name} was learned from whole graphs and knows no kernels: read it with latency_models.load"
-        )
+        raise OtherKind(f"{name} was learned from whole graphs and knows no kernels: read it with latency_models.load")
+    if kind not in (KERNELS, ADAPTED):
+        raise OtherVersion(f"{name} is of kind {kind!r}, which this edgeprof does not know: install a newer edgeprof")
     try:
         return _adapted(manifest, parts, name) if kind == ADAPTED else _predictor(manifest, parts)
-    except ArchiveError:
-        raise
+    except ArchiveError as error:
+        raise ArchiveError(f"{name}: {error}; train it again") from error
     except Exception as error:  # whatever a value of a wrong kind makes fail
         raise ArchiveError(f"{name} is damaged: {error!r}; train it again, or copy it again") from error
 
@@ -229,8 +239,10 @@ def manifest_of(parts: Mapping[str, bytes], name: str) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ArchiveError(f"{name} is no predictor")
     schema = manifest.get("schema")
-    if not isinstance(schema, int) or not 1 <= schema <= SCHEMA:
-        raise ArchiveError(f"{name} has schema {schema!r}, this edgeprof reads 1 to {SCHEMA}: install a newer edgeprof")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise OtherVersion(f"{name} has schema {schema}, this edgeprof reads 1 to {SCHEMA}: install a newer edgeprof")
+    if not isinstance(schema, int) or schema < 1:
+        raise ArchiveError(f"{name} is damaged: its schema is {schema!r}")
     digests = manifest.get("parts")
     if not isinstance(digests, dict) or set(digests) != set(parts) - {MANIFEST}:
         raise ArchiveError(f"{name} is damaged: parts are missing or were added")
@@ -242,7 +254,7 @@ def manifest_of(parts: Mapping[str, bytes], name: str) -> dict[str, Any]:
 
 def _predictor(manifest: dict[str, Any], parts: Mapping[str, bytes]) -> Predictor:
     if manifest["features"] != list(NAMES):
-        raise ArchiveError("the predictor was trained on other features than this edgeprof has: train it again")
+        raise ArchiveError("it was trained on other features than this edgeprof has")
     with np.load(io.BytesIO(parts[ARRAYS]), allow_pickle=False) as stored:
         arrays = {key: stored[key] for key in stored.files}
     families = {}

@@ -111,8 +111,9 @@ def _estimate(answer: Any, path: Path, options: dict[str, Any]) -> Estimate | No
             path, level=options["level"], shapes=to_shapes(options["shapes"]), batch=options["batch"]
         )
     except GraphError as error:
-        click.echo(f"edgeprof: {path}: {error}", err=True)
-        click.echo(f"  what to do: {_advice(error)}", err=True)
+        what, advice = _complaint(path, error)
+        click.echo(f"edgeprof: {what}", err=True)
+        click.echo(f"  what to do: {advice}", err=True)
         return None
     except OSError as error:
         click.echo(f"edgeprof: {path}: cannot be read: {error.strerror or error}", err=True)
@@ -121,12 +122,19 @@ def _estimate(answer: Any, path: Path, options: dict[str, Any]) -> Estimate | No
     return found
 
 
-def _advice(error: Exception) -> str:
+def _complaint(path: Path, error: Exception) -> tuple[str, str]:
+    """What is wrong with a model that cannot be predicted, and what to do about it."""
+    from edgeprof.errors import ModelError
+    from edgeprof.models import read_model
     from latency_models.graph import ShapeError
     from latency_models.making_kernels import WrongFormat
 
     if isinstance(error, ShapeError):
-        return "mend --shape or --batch"
+        return f"{path}: {error}", "mend --shape or --batch"
     if isinstance(error, WrongFormat):
-        return "name the model in that format, or a predictor of a runtime that runs this one"
-    return "name an ONNX or TFLite file that the runtime takes"
+        return f"{path}: {error}", "name the model in that format, or a predictor of a runtime that runs this one"
+    try:
+        read_model(path)
+    except ModelError as better:  # it looks at what the file is instead
+        return str(better), better.advice or "name an ONNX or TFLite file"
+    return f"{path}: {error}", "name a model that the runtime takes"

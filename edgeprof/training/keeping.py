@@ -70,11 +70,15 @@ def load_predictor(name: str) -> Predictor | Adapted:
     Raises:
         EdgeprofError: there is none, or it cannot be read.
     """
-    from latency_models.archive import ArchiveError, load
+    from latency_models.archive import ArchiveError, OtherKind, OtherVersion, load
 
     path = artefact(name)
     try:
         return load(path)
+    except OtherVersion as error:
+        raise EdgeprofError(str(error), "read it with the edgeprof that wrote it, or a newer one") from error
+    except OtherKind as error:
+        raise EdgeprofError(str(error), "name one of `edgeprof predictors list`") from error
     except ArchiveError as error:
         raise EdgeprofError(str(error), "train it again: edgeprof predictors train") from error
     except OSError as error:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import latency_models
-from latency_models.archive import ArchiveError, save
+from latency_models.archive import ArchiveError, OtherVersion, save
 from latency_models.making_kernels import Kernels
 from latency_models.predictor import Predictor
 from tests.unit.kernel_makers import TARGET, conv, conv_samples, net, nets, strange
@@ -84,6 +84,23 @@ def test_a_newer_file_is_refused_with_what_to_do(path: Path) -> None:
     changed = json.dumps({**manifest(path), "schema": 2}).encode()
 
     with pytest.raises(ArchiveError, match="has schema 2, this edgeprof reads 1 to 1: install a newer edgeprof"):
+        latency_models.load(rewritten(path, {"manifest.json": changed}))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"schema": "1"}, ArchiveError, "is damaged: its schema is '1'"),
+        ({"kind": "of another kind"}, OtherVersion, "is of kind 'of another kind'.*install a newer edgeprof"),
+        ({"features": ["one"]}, ArchiveError, r"\.predictor: it was trained on other features.*train it again"),
+    ],
+)
+def test_what_this_version_does_not_know_is_told_from_damage(
+    path: Path, change: dict[str, object], error: type[ArchiveError], message: str
+) -> None:
+    changed = json.dumps({**manifest(path), **change}).encode()
+
+    with pytest.raises(error, match=message):
         latency_models.load(rewritten(path, {"manifest.json": changed}))
 
 
