@@ -15,7 +15,7 @@ from tests.postgres import PostgresServer
 MODELS = Path(__file__).parents[1] / ".cache" / "models"
 
 # Folders and files whose tests take minutes.
-LONGEST = {"lab", "faults", "test_check_cli", "test_docs", "test_training"}
+LONGEST = {"faults", "test_check_cli", "test_docs", "test_training"}
 
 # With CI set, a skipped test fails the run unless its reason matches one of these.
 KNOWN_SKIPS = (

@@ -30,7 +30,7 @@ MODELS = Path(__file__).parents[2] / ".cache" / "models"
 MODEL = "hey_jarvis.tflite"
 DISK_BYTES = 64 * MIB
 # Shorter than a fault that is called long, longer than anything takes under emulation with every CPU busy.
-DEADLINES = Deadlines(connect_s=6, start_s=20, transfer_s=20, answer_s=6, heartbeat_s=0.5, silence_s=4)
+DEADLINES = Deadlines(connect_s=6, start_s=60, transfer_s=20, answer_s=6, heartbeat_s=0.5, silence_s=4)
 LONG_S = 10.0
 LOST_S = 30.0
 # For a device that does not come back.
@@ -210,7 +210,7 @@ class Scene:
             f'models = ["{model}"]\ndevices = ["{self.board.name}", "{self.steady.name}"]\n'
             f"repetitions = {self.n_jobs}\nlost_s = {self._lost_s}\nretries = 1\nretry_delay_s = 0.2\n"
             f'[defaults]\nruntime = "litert"\nrounds = 1\nmin_runs = 1\nmin_s = {self._min_s}\n'
-            "gate_timeout_s = 0.0\ndeadline_s = 45.0\ncheck_outputs = false\n"
+            "gate_timeout_s = 0.0\ndeadline_s = 90.0\ncheck_outputs = false\n"
         )
 
 
