@@ -32,11 +32,11 @@ DISK_BYTES = 64 * MIB
 # Shorter than a fault that is called long, longer than anything takes under emulation with every CPU busy.
 DEADLINES = Deadlines(connect_s=6, start_s=60, transfer_s=20, answer_s=6, heartbeat_s=0.5, silence_s=4)
 LONG_S = 10.0
-LOST_S = 30.0
+LOST_S = 90.0
 # For a device that does not come back.
-SHORT_LOST_S = 4.0
+SHORT_LOST_S = 15.0
 # Nothing takes this long unless it hangs.
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 # An agent that was cut off leaves after four times the silence: see launch.py.
 ENDING_S = 60.0
 CACHE = "home/pi/.cache/edgeprof"

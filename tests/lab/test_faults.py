@@ -10,7 +10,7 @@ import pytest
 from tests.lab import arm64, fleet
 from tests.lab.faults import LAB_FAULTS
 
-pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", autouse=True)
