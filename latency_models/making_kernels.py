@@ -32,6 +32,9 @@ BRANCHES = ("then_branch", "else_branch")
 MOST_REMEMBERED = 64
 
 
+Nodes = tuple[Operator, ...]
+
+
 class WrongFormat(GraphError):
     """The model is of a format that the target's runtime does not run."""
 
@@ -90,10 +93,11 @@ class KernelMaker:
     def of_graph(self, graph: Graph, source: bytes | Path | None = None) -> Kernels:
         """The kernels of a graph, whose file is `source` if there is one to ask the runtime with."""
         self._require_its_format(graph)
-        executed, told = self._asked(graph, source)
+        executed, told, missing = self._asked(graph, source)
         if executed is not None:
             nodes, choices = _taken(executed)
-            return self._described(executed, [(node,) for node in nodes], (*graph.notes, *told, *choices))
+            made = self._described(executed, [(node,) for node in nodes], (*graph.notes, *told, *choices))
+            return _both(made, self._described(graph, [(node,) for node in missing], ()))
         groups: Sequence[Sequence[Operator]] = self._patterns.groups(_each_time(graph))
         unseen = sorted({node.type for group in groups if not self._patterns.knows(group) for node in group})
         if unseen and self._target.runtime != UNKNOWN:
@@ -137,23 +141,39 @@ class KernelMaker:
             return UNKNOWN_S
         return max(UNKNOWN_S, self._moving_s(2.0 * largest))
 
-    def _asked(self, graph: Graph, source: bytes | Path | None) -> tuple[Graph | None, tuple[str, ...]]:
-        """What the runtime here makes of it, if there is one, and what is to be known about that."""
+    def _asked(self, graph: Graph, source: bytes | Path | None) -> tuple[Graph | None, tuple[str, ...], Nodes]:
+        """What the runtime here makes of it, if there is one, what is to be known about that, and nodes it lacks."""
         if not self._can_ask(graph):
             why = self._why_not_asked(graph, source)
-            return None, (why,) if why else ()
+            return None, (why,) if why else (), ()
         from latency_models.ask_onnxruntime import version
 
-        other = version() != self._target.runtime_version
-        told = f"kernels are as ONNX Runtime {version()} makes them, which is here: the target has "
+        told: tuple[str, ...] = ()
+        if version() != self._target.runtime_version:
+            there = self._target.runtime_version
+            told = (f"kernels are as ONNX Runtime {version()} makes them, which is here: the target has {there}",)
         try:
             executed = self._executed(graph, source)
         except GraphError as error:
-            custom = sorted({node.full_type for node in graph.operators if node.is_custom})
-            if not custom:
+            custom = tuple(node for node in graph.operators if node.is_custom)
+            if not custom or source is None:
                 raise
-            return None, (f"{error}; taken apart as learned in training, without {', '.join(custom)}",)
-        return executed, (f"{told}{self._target.runtime_version}",) if other and executed is not None else ()
+            executed = self._without(graph, source)
+            names = ", ".join(sorted({node.full_type for node in custom}))
+            how = "the rest is taken apart" + (" as learned in training" if executed is None else "")
+            return executed, (*told, f"{error}; {how}, without {names}"), custom
+        return executed, told if executed is not None else (), ()
+
+    def _without(self, graph: Graph, source: bytes | Path) -> Graph | None:
+        """What the runtime here makes of all but the custom operators; None where it takes not even that."""
+        from latency_models.ask_onnxruntime import executed_graph
+        from latency_models.without_custom import without_custom
+
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        try:
+            return executed_graph(without_custom(data, graph), graph, self._target.optimization)
+        except GraphError:
+            return None
 
     def _executed(self, graph: Graph, source: bytes | Path | None) -> Graph | None:
         """What the runtime here makes of it; of a graph without a file, of one with weights that are all alike."""
@@ -188,6 +208,16 @@ class KernelMaker:
         here = f"{platform.machine()} with ONNX Runtime {version() or '(none)'}"
         there = f"{self._target.architecture} with {self._target.runtime_version}"
         return f"kernels are as learned in training: this machine is {here}, the target {there}"
+
+
+def _both(one: Kernels, other: Kernels) -> Kernels:
+    """The kernels of both, one after the other."""
+    return Kernels(
+        (*one.kernels, *other.kernels),
+        (*one.nodes, *other.nodes),
+        (*one.unknown, *other.unknown),
+        (*one.notes, *other.notes),
+    )
 
 
 def _each_time(graph: Graph) -> Graph:

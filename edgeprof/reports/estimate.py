@@ -31,14 +31,19 @@ ORIGINS = {
 }
 
 
-def render_estimate(model: str, estimate: Estimate, top: int = 12) -> RenderableType:
-    """One prediction: the figure with its interval, what it does not know, and the operators that cost most."""
+def render_estimate(model: str, estimate: Estimate, top: int = 12, predictor: str | None = None) -> RenderableType:
+    """One prediction: the figure with its interval, what it does not know, and the operators that cost most.
+
+    The name of the predictor is told where that of its target is another one.
+    """
     interval = f"{duration(estimate.low_s)} to {duration(estimate.high_s)}"
     parts: list[RenderableType] = [
         f"[bold]{escape(plain(model))}[/] on {escape(estimate.target)}: [bold]{duration(estimate.latency_s)}[/]"
         f"  ({100 * estimate.level:g}% interval {interval})",
         f"  {ORIGINS.get(estimate.origin, estimate.origin)}",
     ]
+    if predictor is not None and not estimate.target.startswith(f"{predictor} "):
+        parts.append(f"  by the predictor {escape(plain(predictor))}")
     if estimate.distance > 0.1:
         parts.append(
             f"  it lies {estimate.distance:.1f} factors of two beyond what was measured: the interval is wider"

@@ -130,6 +130,7 @@ def test_an_adaptation_ends_when_it_is_good_enough(trained: CommandLine) -> None
 
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("net-") < 10
+    assert "by the predictor again" in trained.run("predict", "model.onnx", "-p", "again").stdout
 
 
 def test_no_device_at_all(trained: CommandLine) -> None:

@@ -152,14 +152,22 @@ def test_another_version_on_such_a_processor_is_asked_and_said() -> None:
 
 
 def test_a_custom_operator_does_not_keep_the_rest_from_being_predicted() -> None:
-    custom = model(("Magic", ("x",), "a", "com.acme"), ("Relu", ("a",), "y", ""), shape=(1, 3, 64, 64))
+    plain = model(("Conv", ("x", "w"), "a", ""), ("Relu", ("a",), "y", ""), shape=(1, 3, 64, 64))
+    custom = model(
+        ("Conv", ("x", "w"), "a", ""),
+        ("Relu", ("a",), "b", ""),
+        ("Magic", ("b",), "c", "com.acme"),
+        ("Relu", ("c",), "y", ""),
+        shape=(1, 3, 64, 64),
+    )
     broken = model(("Relu", ("nowhere",), "y", ""), shape=(1, 3, 64, 64))
     maker = KernelMaker(onnxruntime_target(), Patterns({}))
 
     made = maker.of_model(custom)
 
-    assert [one.operator for one in made.unknown] == ["a", "y"]
-    assert any("without com.acme:Magic" in note for note in made.notes)
+    assert made.kernels[: len(maker.of_model(plain).kernels)] == maker.of_model(plain).kernels
+    assert [one.operator for one in made.unknown] == ["y", "c"]
+    assert any("the rest is taken apart, without com.acme:Magic" in note for note in made.notes)
     with pytest.raises(GraphError, match="ONNX Runtime does not take"):
         maker.of_model(broken)
 
