@@ -126,14 +126,24 @@ def _train(device: Device, plan: Plan, name: str, place: Path, options: dict[str
         if options["more_s"] is not None:
             kept = [one for one in store.read(store.list()) if isinstance(one, Run)]
             plan = replace(plan, budget_s=spent_s(kept) + options["more_s"])
-        teller = _Teller(plan.budget_s, name)
-        training = Training(opened, store, plan, _own_runs(options), teller.tell)
+        teller, path = _Teller(plan.budget_s, name), place.parent / f"{name}{SUFFIX}"
+
+        def heard(event: Event) -> None:
+            teller.tell(event)
+            if event.predictor is None:
+                return
+            try:
+                event.predictor.save(path)  # of use already, should the training be killed before its end
+            except OSError as error:
+                click.echo(f"edgeprof: {path}: cannot be written yet: {error.strerror or error}", err=True)
+
+        training = Training(opened, store, plan, _own_runs(options), heard)
         with recording() as recorder:
             trained = training.run()
         cost = recorder.cost()
         own = {"elapsed_s": cost.elapsed_s, "cpu_s": cost.cpu_s, "host_j": cost.host.value_j, "kind": cost.host.kind}
         predictor = replace(trained.predictor, provenance={**trained.predictor.provenance, "own_cost": own})
-        predictor.save(place.parent / f"{name}{SUFFIX}")
+        predictor.save(path)
     return replace(trained, predictor=predictor)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from edgeprof.models.example import write_example
 from tests.integration.command_line import CommandLine
+from tests.integration.test_campaign import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +75,27 @@ def test_a_training_goes_on_for_longer(trained: CommandLine) -> None:
     after = json.loads(trained.run("predictors", "show", "pi5-simulated", "--json", "-").stdout)
     assert done.returncode == 0, done.stderr
     assert after["provenance"]["n_models"] > before["provenance"]["n_models"]
+
+
+def test_a_training_that_is_killed_leaves_what_it_had_learned(trained: CommandLine) -> None:
+    """Its first fit comes early here."""
+    program = (
+        "import sys\nfrom edgeprof.cli import main\nfrom edgeprof.training import loop\nloop.FIRST_FIT = 6\n"
+        "main(sys.argv[2:])"
+    )
+    artefact = trained.folder / "edgeprof" / "predictors" / "killed.predictor"
+    early = dataclasses.replace(trained, prefix=(sys.executable, "-c", program))
+    training = early.start("predictors", "train", "-d", "pi5", "--name", "killed", "--budget", "1h")
+    try:
+        wait_for(artefact.exists)
+    finally:
+        training.kill()
+        training.communicate()
+
+    done = trained.run("predict", "model.onnx", "-p", "killed")
+
+    assert done.returncode == 0, done.stderr
+    assert "by the predictor killed" in done.stdout
 
 
 def test_an_interrupted_training_is_told_from_none(trained: CommandLine) -> None:
