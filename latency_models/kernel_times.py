@@ -191,7 +191,8 @@ class KernelTimes:
     def reason(self, family: str) -> str:
         """Why there is but a bound for kernels of a family."""
         if family in self.few:
-            return f"only {self.few[family]} of this kind were measured, which is too few"
+            n = self.few[family]
+            return f"only {n} of this kind {'was' if n == 1 else 'were'} measured, which is too few"
         return "no kernel of this kind was ever measured"
 
 

@@ -312,10 +312,12 @@ def doubts(scores: Scores, level: float, metrics: Mapping[str, float] | None = N
     found = [ALL_ALIKE] if (metrics or {}).get(DISTINCT) == 1 and len(scores.values) > 1 else []
     if scores.guarantees(level):
         return found
-    kinds = f" of {scores.n_families} kinds" if scores.families else ""
+    n, n_kinds = len(scores.values), scores.n_families
+    kinds = (f" of {n_kinds} kinds" if n_kinds != 1 else " of one kind") if scores.families else ""
+    nets = "only 1 whole net was" if n == 1 else f"only {n} whole nets{kinds} were"
     return [
         *found,
-        f"only {len(scores.values)} whole nets{kinds} were measured: the interval at {level:.0%} is an extrapolation",
+        f"{nets} measured: the interval at {level:.0%} is an extrapolation",
     ]
 
 

@@ -50,14 +50,14 @@ def adapt(sources: tuple[str, ...], device_name: str, **options: Any) -> int:
     from edgeprof.spooled import considerate
     from edgeprof.store import Store
     from edgeprof.training.adapting import Adapting, require_runtime
-    from edgeprof.training.keeping import SUFFIX, predictors_dir, require_name
+    from edgeprof.training.keeping import SUFFIX, predictors_dir, require_folder, require_name
 
     device = Fleet.read(fleet_file()).device(device_name)
     found = _sources(sources)
     runtime = require_runtime(found, options["runtime"])
     name = require_name(options["name"] or f"{device.name}-{runtime}")
     _require_free(name)
-    place = predictors_dir() / f"{name}.adapting.sqlite"
+    place = require_folder() / f"{name}.adapting.sqlite"
     threads = options["threads"] or found[0].target.threads
     with Store(str(place)) as store, OpenDevice(device, measure=metered(considerate)) as opened:
         adapting = Adapting(

@@ -80,9 +80,11 @@ def _predictor(options: dict[str, Any]) -> Any:
     threads = options["threads"]
     if threads is not None and threads != predictor.target.threads:
         from edgeprof.errors import UsageError
+        from edgeprof.models.groups import counted
 
+        trained = counted(predictor.target.threads, "thread")
         raise UsageError(
-            f"{predictor.target.name} was trained with {predictor.target.threads} threads, not with {threads}",
+            f"{predictor.target.name} was trained with {trained}, not with {threads}",
             f"train another: edgeprof predictors train -d {predictor.target.device} --threads {threads}",
         )
     return predictor

@@ -69,14 +69,14 @@ def train(device_name: str, **options: Any) -> int:
     """
     from edgeprof.fleet import Fleet
     from edgeprof.places import fleet_file
-    from edgeprof.training.keeping import predictors_dir, require_name, store_beside
+    from edgeprof.training.keeping import require_folder, require_name, store_beside
 
     if options["budget_s"] is not None and options["more_s"] is not None:
         raise click.UsageError("--budget is for the whole training, --more for what comes on top: give one of them")
     device = Fleet.read(fleet_file()).device(device_name)
     runtime = options["runtime"] or ("simulated" if device.board is not None else "onnxruntime")
     name = require_name(options["name"] or f"{device.name}-{runtime}")
-    predictors_dir().mkdir(parents=True, exist_ok=True)
+    require_folder()
     plan = _plan(runtime, options)
     trained = _train(device, plan, name, store_beside(name), options)
     _tell_end(trained, name)

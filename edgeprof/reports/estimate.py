@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from edgeprof.models.groups import counted
 from edgeprof.reports.quantities import duration, percent, plain
 from latency_models.estimate import BOUND, DATA_SHEET, Estimate
 
@@ -78,7 +79,8 @@ def _uncovered(estimate: Estimate) -> list[RenderableType]:
     reasons: dict[str, list[str]] = defaultdict(list)
     for one in estimate.uncovered:
         reasons[one.reason].append(one.operator)
-    head = f"[yellow]not covered: {len(estimate.uncovered)} operators count for a bound and no prediction[/]"
+    kernels = counted(len(estimate.uncovered), "kernel")
+    head = f"[yellow]not covered: {kernels} with a bound and no prediction[/]"
     parts: list[RenderableType] = [f"  {head} ({percent(estimate.uncovered_share)} of the sum)"]
     for reason, operators in list(reasons.items())[:MOST_UNCOVERED]:
         others = f" and {len(operators) - 1} more" if len(operators) > 1 else ""

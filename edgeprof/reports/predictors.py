@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from edgeprof.models.groups import counted
 from edgeprof.reports.quantities import duration, percent, plain
 from latency_models.adapted import Adapted
 from latency_models.predictor import Predictor
@@ -115,7 +116,7 @@ def render_evaluation(name: str, evaluation: Evaluation) -> RenderableType:
     if found is not None:
         rank = f", rank correlation {found.spearman:.3f}" if found.spearman is not None else ""
         parts.append(
-            f"{escape(name)} against {found.n} runs: within 5 %: {percent(found.within5)}, within 10 %: "
+            f"{escape(name)} against {counted(found.n, 'run')}: within 5 %: {percent(found.within5)}, within 10 %: "
             f"{percent(found.within10)}, mean error {percent(found.mape)}{rank}, "
             f"inside their 90 % intervals: {percent(found.coverage)}"
         )

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from latency_models.adapted import Adapted
     from latency_models.predictor import Predictor
 
-__all__ = ["SUFFIX", "artefact", "load_predictor", "names", "predictors_dir", "require_name", "store_beside"]
+__all__ = [
+    "SUFFIX",
+    "artefact",
+    "load_predictor",
+    "names",
+    "predictors_dir",
+    "require_folder",
+    "require_name",
+    "store_beside",
+]
 
 SUFFIX = ".predictor"
 STORE_SUFFIX = ".training.sqlite"
@@ -26,6 +35,23 @@ def predictors_dir() -> Path:
     """The folder of predictors: $EDGEPROF_PREDICTORS, else among what edgeprof collects."""
     given = os.environ.get(VARIABLE)
     return Path(given).expanduser() if given else data_dir() / "predictors"
+
+
+def require_folder() -> Path:
+    """The folder of predictors, made where there is none.
+
+    Raises:
+        EdgeprofError: it cannot be made or written to.
+    """
+    folder = predictors_dir()
+    advice = f"set {VARIABLE}, or EDGEPROF_HOME, to a folder that you may write to"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EdgeprofError(f"predictors cannot be kept in {folder}: {error.strerror or error}", advice) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise EdgeprofError(f"predictors cannot be kept in {folder}: no permission", advice)
+    return folder
 
 
 def require_name(name: str) -> str:

@@ -195,7 +195,7 @@ def test_the_page_about_predicting_can_be_followed_to_its_end(tmp_path: Path, mo
 
     printed = [" ".join(text.split()) for text in said.values()]
     assert any("SIMULATED board: nothing of it was measured" in text for text in printed)
-    assert any("against 1 runs" in text for text in printed)
+    assert any("against 1 run:" in text for text in printed)
     assert any("DATA SHEET" in text for text in printed)
     assert "simulated" in printed[-1]
 

@@ -98,6 +98,16 @@ def test_a_training_that_is_killed_leaves_what_it_had_learned(trained: CommandLi
     assert "by the predictor killed" in done.stdout
 
 
+def test_a_folder_that_cannot_keep_predictors_is_told_before_anything_is_measured(trained: CommandLine) -> None:
+    elsewhere = dataclasses.replace(trained, environment={"EDGEPROF_PREDICTORS": str(trained.folder / "model.onnx")})
+
+    done = elsewhere.run("predictors", "train", "-d", "pi5", "--budget", "1h")
+
+    assert done.returncode == 1
+    assert "predictors cannot be kept in" in done.stderr
+    assert "set EDGEPROF_PREDICTORS" in done.stderr
+
+
 def test_an_interrupted_training_is_told_from_none(trained: CommandLine) -> None:
     folder = trained.folder / "edgeprof" / "predictors"
     (folder / "halfway.training.sqlite").write_bytes(b"")
@@ -179,7 +189,7 @@ def test_no_device_at_all(trained: CommandLine) -> None:
         (
             ("predict", "model.onnx", "-p", "pi5-simulated", "--threads", "4"),
             2,
-            "was trained with 1 threads, not with 4",
+            "was trained with 1 thread, not with 4",
         ),
         (("predict", "model.onnx", "--board", "pi-6"), 2, "did you mean"),
         (("predict", "model.onnx", "--board", "pi-4", "--threads", "9"), 2, "9 threads are not predicted"),
