@@ -133,8 +133,8 @@ class KernelMaker:
 
     def _bounded_s(self, graph: Graph, node: Operator) -> float:
         """Seconds for a node whose shapes are not all known: of its type, else for its largest input, twice."""
-        known = self._typical.get(node.type)
-        if known is not None and not node.is_custom:
+        known = self._typical.get(node.full_type)
+        if known is not None:
             return known
         largest = max((graph.tensors[name].size_bytes or 0 for name in node.inputs if name in graph.tensors), default=0)
         if self._moving_s is None or not largest:

@@ -10,6 +10,9 @@ from latency_models.onnx_graph import element_type
 
 __all__ = ["without_custom"]
 
+# "ai.onnx" is the long name of "".
+KNOWN = STANDARD_DOMAINS | {"ai.onnx"}
+
 
 def without_custom(model: bytes, graph: Graph) -> bytes:
     """The model in which what custom operators make comes from outside, and what they read goes there.
@@ -20,8 +23,8 @@ def without_custom(model: bytes, graph: Graph) -> bytes:
     """
     proto = onnx.load_model_from_string(model)
     main = proto.graph
-    gone = [node for node in main.node if node.domain not in (*STANDARD_DOMAINS, "ai.onnx")]
-    kept = [node for node in main.node if node not in gone]
+    gone = [node for node in main.node if node.domain not in KNOWN]
+    kept = [node for node in main.node if node.domain in KNOWN]
     made_before = {name for node in gone for name in node.output if name}
     made = {name for node in kept for name in node.output if name}
     outputs = [value for value in main.output if value.name not in made_before]
@@ -31,7 +34,7 @@ def without_custom(model: bytes, graph: Graph) -> bytes:
     main.node.extend(kept)
     main.output.extend([*outputs, *(_value(graph, name) for name in read)])
     main.input.extend(_value(graph, name) for name in sorted(made_before))
-    opsets = [one for one in proto.opset_import if one.domain in (*STANDARD_DOMAINS, "ai.onnx")]
+    opsets = [one for one in proto.opset_import if one.domain in KNOWN]
     del proto.opset_import[:]
     proto.opset_import.extend(opsets)
     return bytes(proto.SerializeToString())
