@@ -77,14 +77,19 @@ def test_a_training_goes_on_for_longer(trained: CommandLine) -> None:
     assert after["provenance"]["n_models"] > before["provenance"]["n_models"]
 
 
+# A training whose first fit comes early.
+EARLY = """\
+import sys
+from edgeprof.cli import main
+from edgeprof.training import loop
+loop.FIRST_FIT = 6
+main(sys.argv[2:])
+"""
+
+
 def test_a_training_that_is_killed_leaves_what_it_had_learned(trained: CommandLine) -> None:
-    """Its first fit comes early here."""
-    program = (
-        "import sys\nfrom edgeprof.cli import main\nfrom edgeprof.training import loop\nloop.FIRST_FIT = 6\n"
-        "main(sys.argv[2:])"
-    )
     artefact = trained.folder / "edgeprof" / "predictors" / "killed.predictor"
-    early = dataclasses.replace(trained, prefix=(sys.executable, "-c", program))
+    early = dataclasses.replace(trained, prefix=(sys.executable, "-c", EARLY))
     training = early.start("predictors", "train", "-d", "pi5", "--name", "killed", "--budget", "1h")
     try:
         wait_for(artefact.exists)
@@ -96,6 +101,21 @@ def test_a_training_that_is_killed_leaves_what_it_had_learned(trained: CommandLi
 
     assert done.returncode == 0, done.stderr
     assert "by the predictor killed" in done.stdout
+
+
+def test_a_predictor_that_cannot_be_written_yet_does_not_end_the_training(trained: CommandLine) -> None:
+    blocked = trained.folder / "edgeprof" / "predictors" / "blocked.predictor"
+    early = dataclasses.replace(trained, prefix=(sys.executable, "-c", EARLY))
+    blocked.mkdir()
+    training = early.start("predictors", "train", "-d", "pi5", "--name", "blocked", "--budget", "1h")
+    try:
+        assert training.stderr is not None
+        assert any("cannot be written yet" in line for line in training.stderr)
+        assert training.poll() is None
+    finally:
+        training.kill()
+        training.communicate()
+        blocked.rmdir()
 
 
 def test_a_folder_that_cannot_keep_predictors_is_told_before_anything_is_measured(trained: CommandLine) -> None:
