@@ -19,7 +19,7 @@ from edgeprof.errors import EdgeprofError, UsageError
 
 __all__ = ["main"]
 
-EXIT_ERROR, EXIT_USAGE = 1, 2
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 FAILED_WRITES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 # What to do about an error of the operating system that no part of the program had words for.
 ELSEWHERE = "EDGEPROF_HOME=FOLDER keeps what edgeprof writes in a folder of your choice"
@@ -91,35 +91,43 @@ def main(arguments: list[str] | None = None) -> None:
         if sys.stdout is not None:  # as it is after >&-
             sys.stdout.flush()  # whether everything fits there must be known before the exit code is decided
         sys.exit(result if isinstance(result, int) else 0)
-    except EdgeprofError as error:
-        if "--debug" in arguments:
-            raise
-        click.echo(f"edgeprof: {error}", err=True)
-        if error.advice:
-            click.echo(f"  what to do: {error.advice}", err=True)
-        sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_ERROR)
-    except click.exceptions.Abort:
-        click.echo("edgeprof: interrupted", err=True)
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left (`| head`); there is nothing to say to anybody
         sys.exit(EXIT_ERROR)
-    except OSError as error:
-        if "--debug" in arguments:
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except Exception as error:
+        cause = _cause(error)
+        if "--debug" in arguments and not isinstance(cause, click.exceptions.Abort):
             raise
+        sys.exit(_tell(cause))
+
+
+def _cause(error: Exception) -> Exception:
+    """Click takes any EOFError for the end of what the keyboard says; one of a library's would be a defect of ours."""
+    cause = error.__cause__
+    return cause if isinstance(error, click.exceptions.Abort) and isinstance(cause, EOFError) else error
+
+
+def _tell(error: Exception) -> int:
+    """Print what went wrong and what to do; the exit code."""
+    if isinstance(error, click.exceptions.Abort):
+        click.echo("edgeprof: interrupted", err=True)
+        return EXIT_INTERRUPTED
+    if isinstance(error, EdgeprofError):
+        click.echo(f"edgeprof: {error}", err=True)
+        if error.advice:
+            click.echo(f"  what to do: {error.advice}", err=True)
+        return EXIT_USAGE if isinstance(error, UsageError) else EXIT_ERROR
+    if isinstance(error, OSError):
         click.echo(f"edgeprof: {_where(error)}{error.strerror or error}", err=True)
         click.echo(f"  what to do: {SYSTEM_ADVICE.get(error.errno or 0, OTHER_ADVICE)}", err=True)
         _silence_output()
-        sys.exit(EXIT_ERROR)
-    except Exception as error:
-        if "--debug" in arguments:
-            raise
-        click.echo(f"edgeprof: a defect: {type(error).__name__}: {error}", err=True)
-        click.echo("  what to do: run it again with --debug after `edgeprof` and report what it prints", err=True)
-        sys.exit(EXIT_ERROR)
+        return EXIT_ERROR
+    click.echo(f"edgeprof: a defect: {type(error).__name__}: {error}", err=True)
+    click.echo("  what to do: run it again with --debug after `edgeprof` and report what it prints", err=True)
+    return EXIT_ERROR
 
 
 def _where(error: OSError) -> str:

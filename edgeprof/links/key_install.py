@@ -18,6 +18,7 @@ from edgeprof.fleet import Device
 from edgeprof.links.ssh import SshLink
 from edgeprof.links.ssh_config import hops_to
 from edgeprof.links.ssh_keys import Password, usable_keys
+from edgeprof.links.ssh_session import BROKEN
 
 __all__ = ["PublicKey", "choose_key", "install_key"]
 
@@ -104,7 +105,7 @@ def _add_line(files: paramiko.SFTPClient, line: str, name: str) -> None:
                 return
             gap = b"\n" if text and not text.endswith(b"\n") else b""
             file.write(gap + f"{line} edgeprof\n".encode())
-    except (OSError, EOFError, paramiko.SSHException) as error:
+    except BROKEN as error:
         raise TransferError(f"{name}: ~/{FILE} cannot be written: {error}", "is its disk full or read-only?") from error
 
 

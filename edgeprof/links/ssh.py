@@ -26,7 +26,7 @@ from edgeprof.links.sftp_upload import Upload, size_of
 from edgeprof.links.ssh_config import hops_to
 from edgeprof.links.ssh_keys import Credentials, Keys
 from edgeprof.links.ssh_process import SshProcess
-from edgeprof.links.ssh_session import Session, connect
+from edgeprof.links.ssh_session import BROKEN, Session, connect
 from edgeprof.links.streams import Deadline
 
 __all__ = ["SshLink"]
@@ -83,7 +83,7 @@ class SshLink:
                 channel = self._transport.open_session(timeout=timeout_s)
                 # sshd hands one string to the login shell: quoted, so that the shell finds nothing to interpret.
                 channel.exec_command(shlex.join(argv))
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except BROKEN as error:
             raise LinkError(
                 f"{self._device.name}: {argv[0]!r} could not be started: {_why(error, deadline)}",
                 "the connection broke or the device hangs; try again, then look at the device",
@@ -158,7 +158,7 @@ class SshLink:
                 f"{name}: file transfer got text in place of data ({error}): a start-up file of the login shell prints",
                 'make it silent for programs: put `[ -z "$PS1" ] && return` on top of the device\'s ~/.bashrc',
             ) from error
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except BROKEN as error:
             if deadline.left_s() <= 0 or not self._transport.is_active():
                 why = _why(error, deadline)
             else:
@@ -180,7 +180,7 @@ class SshLink:
 
     def _transfer_error(self, target: str, error: BaseException, upload: Upload) -> TransferError | None:
         """What went wrong, in words; None for what has nothing to do with the transfer."""
-        if not isinstance(error, paramiko.SSHException | paramiko.SFTPError | EOFError | OSError):
+        if not isinstance(error, (*BROKEN, paramiko.SFTPError)):
             return None
         where = f"{self._device.name}: {target} could not be written"
         arrived = f"{upload.confirmed_bytes} of {upload.size_bytes} bytes had arrived"
@@ -203,12 +203,12 @@ class SshLink:
         channel = self._files.get_channel() if self._files is not None else None
         self._files = None
         if channel is not None:
-            with self._opened.cut_after(GRACE_S):
+            with contextlib.suppress(*BROKEN), self._opened.cut_after(GRACE_S):
                 channel.close()
 
     def _discard(self, part: str) -> None:
         """Remove what a failed upload left, over a fresh connection if this one is gone."""
-        gone = (LinkError, paramiko.SSHException, EOFError, OSError)
+        gone = (LinkError, *BROKEN)
         with contextlib.suppress(*gone):
             if self._transport.is_active():
                 self.sftp().remove(part)

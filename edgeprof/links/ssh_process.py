@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from collections.abc import Callable
 import paramiko
 
 from edgeprof.errors import LinkError
-from edgeprof.links.ssh_session import Cut
+from edgeprof.links.ssh_session import BROKEN, Cut
 from edgeprof.links.streams import Deadline, LineBuffer, Tail
 
 __all__ = ["SshProcess"]
@@ -53,7 +54,7 @@ class SshProcess:
                             f"{self._name} read nothing for {timeout_s:g} s",
                             "it hangs, or the network does; start it anew",
                         ) from None
-                except (OSError, EOFError, paramiko.SSHException) as error:
+                except BROKEN as error:
                     raise self._not_reading() from error
 
     def read_line(self, timeout_s: float, max_bytes: int) -> bytes | None:
@@ -76,7 +77,7 @@ class SshProcess:
 
     def close_input(self) -> None:
         # A word to a silent peer waits for room in the socket, and paramiko has no end for that.
-        with self._cut_after(GRACE_S):
+        with contextlib.suppress(*BROKEN), self._cut_after(GRACE_S):
             self._channel.shutdown_write()
 
     def wait(self, timeout_s: float) -> int | None:
@@ -90,7 +91,7 @@ class SshProcess:
 
     def close(self) -> None:
         self._drain_stderr()
-        with self._cut_after(GRACE_S):
+        with contextlib.suppress(*BROKEN), self._cut_after(GRACE_S):
             self._channel.close()
 
     def _read_output(self) -> bool:
@@ -103,6 +104,8 @@ class SshProcess:
             data = self._channel.recv(CHUNK_BYTES)
         except TimeoutError:
             return drained
+        except BROKEN as error:
+            raise LinkError(f"{self._name}: {LOST}", LOST_ADVICE) from error
         if data:
             self._lines.feed(data)
         else:
@@ -112,7 +115,10 @@ class SshProcess:
     def _drain_stderr(self) -> bool:
         drained = False
         while self._channel.recv_stderr_ready():
-            data = self._channel.recv_stderr(CHUNK_BYTES)
+            try:
+                data = self._channel.recv_stderr(CHUNK_BYTES)
+            except BROKEN:
+                break  # the end of the output tells of it
             self._tail.feed(data)
             drained = drained or bool(data)
             if not data:

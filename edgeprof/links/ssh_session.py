@@ -21,9 +21,12 @@ from edgeprof.links.ssh_config import Hop
 from edgeprof.links.ssh_keys import Credentials
 from edgeprof.links.tcp import open_socket
 
-__all__ = ["Cut", "Session", "connect", "first_untrusted"]
+__all__ = ["BROKEN", "Cut", "Session", "connect", "first_untrusted"]
 
 LOG = "edgeprof.links.paramiko"
+# What paramiko raises, from whatever it is asked to do, once the connection is gone: also from closing a channel and
+# from receiving, which tell the other side of it.
+BROKEN = (paramiko.SSHException, EOFError, OSError)
 FAST_CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 
 
@@ -65,7 +68,7 @@ class Session:
         try:
             transport.start_client(timeout=self._timeout_s)
             key = transport.get_remote_server_key()
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except BROKEN as error:
             raise self._no_ssh(hop, error) from error
         return HostKey(host=hop.known_as, type=key.get_name(), blob=key.asbytes())
 
@@ -78,7 +81,7 @@ class Session:
         """
         try:
             tried = credentials.log_in(self.transport, hop)
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except BROKEN as error:
             raise LinkError(
                 f"{self._name}: {hop.place} went away while {hop.user} was logging in: {_said(error)}",
                 "see the device's sshd log; does that user exist there, and may it log in?",
@@ -106,9 +109,11 @@ class Session:
     def _cut(self) -> None:
         # From the outside in: an inner session says goodbye through the outer one, where it may wait for ever.
         for transport in self._transports:
-            transport.close()
+            with contextlib.suppress(*BROKEN):
+                transport.close()
             # close() does nothing for a session that already died, yet its socket is still open.
-            transport.sock.close()
+            with contextlib.suppress(*BROKEN):
+                transport.sock.close()
 
     def _open_socket(self, hop: Hop) -> socket.socket | paramiko.Channel:
         if self._transports:
@@ -125,7 +130,7 @@ class Session:
             return self.transport.open_channel(
                 "direct-tcpip", (hop.host, hop.port), ("127.0.0.1", 0), timeout=self._timeout_s
             )
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except BROKEN as error:
             raise LinkError(
                 f"{self._name}: the jump host does not lead to {hop.place}: {_said(error)}",
                 "is the device on, and does the jump host allow forwarding (AllowTcpForwarding)?",
