@@ -4,8 +4,8 @@ A predictor is trained for 20 minutes on each runtime, on random models alone (`
 what an earlier training measured (`--from STORE`, once for each runtime; its samples are fitted anew). Then the nets of
 `UNSEEN`, a list that is fixed in this file, are measured in turn, sweep after sweep in shuffled order, each sweep's
 figure being a median; between them a small convolution is measured that is always the same. A net's truth is the median
-of its sweeps beside which that convolution took at most 8 % more than in quiet moments, since the quiet machine is what
-is predicted; where there is none, of all. A net that cannot be predicted or measured counts as wrong.
+of its sweeps, less those beside which that convolution took so long that a training would leave the model out; where
+there is no other, of all. A net that cannot be predicted or measured counts as wrong.
 
 Nets are published architectures built in code with random weights, and real files. Of the real files some were looked
 at while the features were developed. No published net is ever drawn for training, but the families of random nets are
@@ -52,7 +52,7 @@ from edgeprof.store import Store
 from edgeprof.training.fitting import fit, observations
 from edgeprof.training.loop import Event, Training
 from edgeprof.training.measuring import FORMATS, model_bytes
-from edgeprof.training.observed import QUIET_QUANTILE
+from edgeprof.training.observed import MOST_DISTURBED, QUIET_QUANTILE
 from edgeprof.training.plan import Plan, parse_name
 from edgeprof.training.probes import anchor
 from latency_models.building import builder
@@ -88,10 +88,9 @@ ALIKE: dict[str, tuple[str, ...]] = {
     "face landmarks": ("bottlenecks",), "iris landmarks": ("bottlenecks",), "wake word": ("separable chain",),
 }  # fmt: skip
 SEED = 0
-SCHEDULE = wire.Schedule(rounds=1, min_runs=5, min_s=0.12, max_s=2.0, warmup_min_runs=2)
+SCHEDULE = wire.Schedule(rounds=1, min_runs=5, min_s=0.4, max_s=2.0, warmup_min_runs=2)
 GATE = wire.Gate(timeout_s=1.0)
 ANCHOR_EVERY = 3
-QUIET = 1.08
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class Net:
         return statistics.median(self.quiet(quiet_s) or [seconds for seconds, _ in self.sweeps])
 
     def quiet(self, quiet_s: float) -> list[float]:
-        return [seconds for seconds, anchor_s in self.sweeps if anchor_s <= QUIET * quiet_s]
+        return [seconds for seconds, anchor_s in self.sweeps if anchor_s <= MOST_DISTURBED * quiet_s]
 
 
 def this_machine() -> Device:

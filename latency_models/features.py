@@ -70,11 +70,13 @@ _FLAGS = (
     "mode",
 )
 SMALL_BYTES = 1024
+QUIET = 1.0
 QUANTISE_THEMSELVES = frozenset(("DynamicQuantizeMatMul", "DynamicQuantizeLSTM"))
 # How full the last vector or tile is, of channels and columns: the widths of vectors and of tiles of kernels.
 _FILLS = ("input_fill_8", "input_fill_16", "output_fill_8", "output_fill_16", "output_fill_64", "row_fill_6")
-# What is true of the model and not of the kernel: how much there is to keep in caches, the kernel's place in it, and
-# how slow the device was.
+# What is true of the model and not of the kernel: how much there is to keep in caches, and the kernel's place in it.
+# The last was once how slow the device was at the moment, of which the work that was to tell it told too little; it is
+# what it was in a quiet moment, for the files that know it.
 CONTEXT = ("model_bytes", "model_weight_bytes", "idle_bytes", "entering", "leaving", "slowness")
 NAMES = (*_SIZES, *_FLAGS, *_FILLS, *CONTEXT)
 N_OWN = len(NAMES) - len(CONTEXT)
@@ -105,7 +107,7 @@ class Form:
             math.log2(1.0 + place.idle_bytes),
             place.entering,
             place.leaving,
-            context.slowness,
+            QUIET,
         )
         return replace(self, values=values)
 

@@ -211,7 +211,7 @@ def _forms(samples: Sequence[KernelSample]) -> list[Form]:
     found: dict[int, Form] = {}
     for places in together.values():
         kernels = [samples[place].kernel for place in places]
-        forms = _within(kernels, Context.of(kernels, samples[places[0]].slowness))
+        forms = _within(kernels, Context.of(kernels))
         found.update(zip(places, forms, strict=True))
     return [found[place] for place in range(len(samples))]
 

@@ -46,7 +46,6 @@ class KernelSample:
     """A kernel that was timed inside a model: the mean of `n_runs`, whose relative standard deviation is `spread`.
 
     `source` is the digest of that model: kernels of one source were measured together, and share what disturbed them.
-    `slowness` is how much longer than in quiet moments the same small work took in it.
     `nodes` are the types of the nodes of the file that it ran, in order: what fusion is learned from. `energy_j` is
     above rest, None where it was not measured. When errors on unseen models are found, samples of one `group` are held
     out together: those of one family of nets; "" is the source alone.
@@ -59,7 +58,6 @@ class KernelSample:
     source: str
     nodes: tuple[str, ...] = ()
     energy_j: float | None = None
-    slowness: float = 1.0
     group: str = ""
 
 
@@ -81,5 +79,4 @@ class NetSample:
     spread: float = 0.0
     energy_j: float | None = None
     peak_memory_bytes: int | None = None
-    slowness: float = 1.0
     notes: tuple[str, ...] = field(default_factory=tuple)

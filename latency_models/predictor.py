@@ -31,7 +31,6 @@ from latency_models.observations import KernelSample, NetSample, Target
 from latency_models.one_thread import one_thread
 from latency_models.patterns import Patterns
 from latency_models.scores import Scores, normal_spans
-from latency_models.surroundings import Context
 
 __all__ = ["ALL_ALIKE", "DISTINCT", "LEAST_S", "Model", "Part", "Predictor", "doubts", "taken_apart"]
 
@@ -303,7 +302,7 @@ def _without_themselves(nets: Sequence[NetSample], times: KernelTimes, held_out:
             own = slice(first, first + len(net.timed))
             yield Times(held_out.time_s[own], held_out.sd[own], held_out.distance[own], held_out.basis[own])
         else:
-            yield times.predict(net.kernels, Context.of(net.kernels, net.slowness))
+            yield times.predict(net.kernels)
         first += len(net.timed)
 
 

@@ -22,24 +22,19 @@ _Key = tuple[str | None, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Context:
-    """Bytes that a whole model moves, those of them that are weights, and the device's state.
-
-    `slowness` is how much longer the anchor took than in quiet moments (see edgeprof's trainings): 1 where nothing else
-    runs, which is what is predicted.
-    """
+    """Bytes that a whole model moves, and those of them that are weights."""
 
     moved_bytes: float
     weight_bytes: float
-    slowness: float = 1.0
 
     @classmethod
-    def of(cls, kernels: Iterable[KernelSpec], slowness: float = 1.0) -> Context:
+    def of(cls, kernels: Iterable[KernelSpec]) -> Context:
         """Of a model with these kernels."""
         moved = weights = 0.0
         for kernel in kernels:
             moved += kernel.moved_bytes
             weights += sum(one.size_bytes for one in kernel.inputs if one is not None and one.is_constant)
-        return cls(moved, weights, slowness)
+        return cls(moved, weights)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ OF_PROBES = wire.Schedule(
     rounds=1, min_runs=3, min_s=0.0, max_s=2.0, warmup_min_runs=1, operator_runs=30, operator_max_s=1.5
 )
 OF_NETS = wire.Schedule(
-    rounds=3, min_runs=10, min_s=0.15, max_s=3.0, warmup_min_runs=3, operator_runs=15, operator_max_s=1.5
+    rounds=3, min_runs=10, min_s=0.3, max_s=3.0, warmup_min_runs=3, operator_runs=15, operator_max_s=1.5
 )
 GATE = wire.Gate(timeout_s=2.0)
 

@@ -19,9 +19,9 @@ from latency_models.observations import KernelSample, NetSample, Target
 
 __all__ = ["Observed", "anchor_s", "kernel_samples", "net_sample", "observe", "precision_of", "slowness", "target_of"]
 
-# An anchor that took more than the quiet ones says that something else ran, or the clock was lower. Up to here it is
-# one more feature, and what is predicted is the quiet device; beyond, the model is not used.
-MOST_DISTURBED = 1.25
+# An anchor that took so much longer than the quiet ones says that something else ran, or the clock was lower. Less says
+# little: from one model to the next it differs by an eighth where nothing is known to be different.
+MOST_DISTURBED = 1.5
 # The anchor when nothing disturbs: what is faster than it in one of so many probes.
 QUIET_QUANTILE = 0.2
 # Runtimes' profilers count microseconds: what is 0 each time takes about this, and nobody knows how much exactly.
@@ -61,12 +61,11 @@ def _has_xnnpack(profile: wire.Profile) -> bool:
     return profile.job.runtime in ("litert", "tflite") and profile.job.options.xnnpack
 
 
-def kernel_samples(run: Run, slower: float = 1.0, family: str = "", timing: Timing = UNKNOWN) -> list[KernelSample]:
+def kernel_samples(run: Run, family: str = "", timing: Timing = UNKNOWN) -> list[KernelSample]:
     """The kernels of one run that are described, with the middle of what each took.
 
     Args:
         run: with an operator pass.
-        slower: see `slowness`.
         family: of nets that the run is of; "" of a probe.
         timing: what timing adds, which is left out.
     """
@@ -89,14 +88,13 @@ def kernel_samples(run: Run, slower: float = 1.0, family: str = "", timing: Timi
                 spread=spread,
                 source=run.profile.job.model.digest,
                 nodes=one.nodes,
-                slowness=slower,
                 group=family,
             )
         )
     return found
 
 
-def net_sample(run: Run, family: str, slower: float = 1.0, timing: Timing = UNKNOWN) -> NetSample | None:
+def net_sample(run: Run, family: str, timing: Timing = UNKNOWN) -> NetSample | None:
     """A whole net; None where it has no latency or its kernels are not all described."""
     try:
         latency = summarise(run.profile)
@@ -116,11 +114,10 @@ def net_sample(run: Run, family: str, slower: float = 1.0, timing: Timing = UNKN
         source=profile.job.model.digest,
         kernels=tuple(one.kernel for one in run.described),
         latency_s=latency.median_s,
-        timed=tuple(kernel_samples(run, slower, family, timing)),
+        timed=tuple(kernel_samples(run, family, timing)),
         spread=latency.relative_spread,
         energy_j=_net_energy_j(run),
         peak_memory_bytes=memory,
-        slowness=slower,
     )
 
 
@@ -152,12 +149,10 @@ def observe(probes: Sequence[Run], nets: Sequence[tuple[str, Run]]) -> Observed:
     What has no anchor in it is not used: nobody knows what ran beside it.
     """
     slower = slowness([*probes, *(run for _, run in nets)])
-    quiet = {run: factor for run, factor in slower.items() if factor <= MOST_DISTURBED}
+    quiet = {run for run, factor in slower.items() if factor <= MOST_DISTURBED}
     timing = Timing.of([*probes, *(run for _, run in nets)])
-    kernels = [
-        sample for run in probes if run.id in quiet for sample in kernel_samples(run, quiet[run.id], timing=timing)
-    ]
-    whole = [net_sample(run, family, quiet[run.id], timing) for family, run in nets if run.id in quiet]
+    kernels = [sample for run in probes if run.id in quiet for sample in kernel_samples(run, timing=timing)]
+    whole = [net_sample(run, family, timing) for family, run in nets if run.id in quiet]
     samples = tuple(one for one in whole if one is not None)
     n_used = sum(run.id in quiet for run in probes) + len(samples)
     n_models = len(probes) + len(nets)

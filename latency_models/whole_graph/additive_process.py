@@ -22,6 +22,8 @@ MOST_FOR_EVIDENCE = 240
 LIMITS = (-9.0, 4.0)
 PRIOR_SD = 2.0
 JITTER = 1e-7
+# No graph is expected to take less than this beside others.
+LEAST_RATIO = 0.02
 # The least spread that a column counts as having. Less is none: what a net costs that differs there is not known from
 # the samples, and must follow from what is usual. Logarithms and paths of nets of one space spread by this much.
 LEAST_SPREAD = {SHAPE: np.array([0.05, 0.05, 0.5, 0.5, 0.5]), SOURCES: np.array(0.05)}
@@ -34,7 +36,11 @@ START_LINEAR, START_SMOOTH, START_NOISE, START_LENGTH = np.log(0.3), np.log(0.2)
 
 @dataclass
 class AdditiveProcess:
-    """A fitted process. Targets are relative to their mean; in `logarithms` they are logarithms of that."""
+    """A fitted process. Targets are relative to their mean; in `logarithms` they are logarithms of that.
+
+    Where other devices say something, a graph is expected to take `follows` times what they say it takes beside others,
+    and the process is about what is left: from a handful of samples that is little more than a device's own speed.
+    """
 
     names: tuple[str, ...]
     centers: dict[str, Array]
@@ -47,6 +53,7 @@ class AdditiveProcess:
     unit: float
     logarithms: bool
     evidence: float
+    follows: float = 0.0
     _solved: tuple[Array, Array] | None = field(default=None, repr=False)
     _inverted: Array | None = field(default=None, repr=False)
 
@@ -57,12 +64,17 @@ class AdditiveProcess:
         relative = latency_s / unit
         raw = np.log(relative) if logarithms else relative
         noise = np.ones_like(relative) if logarithms else np.clip(relative, 0.05, 20.0) ** 2
-        mean = float(np.average(raw, weights=1.0 / noise))
+        expected, follows = np.zeros_like(raw), 0.0
+        if SOURCES in design.blocks:
+            expected = _said(design.blocks[SOURCES], logarithms=logarithms)
+            follows = 1.0 if logarithms else float(np.sum(raw / noise) / np.sum(expected / noise))
+        left = raw - follows * expected
+        mean = float(np.average(left, weights=1.0 / noise))
         names = tuple(design.blocks)
         centers = {name: block.mean(axis=0) for name, block in design.blocks.items()}
         scales = {name: _scales(name, block) for name, block in design.blocks.items()}
         points = {name: _standard(block, centers[name], scales[name]) for name, block in design.blocks.items()}
-        made = cls(names, centers, scales, points, raw - mean, noise, np.zeros(0), mean, unit, logarithms, 0.0)
+        made = cls(names, centers, scales, points, left - mean, noise, np.zeros(0), mean, unit, logarithms, 0.0, follows)
         few = np.random.default_rng(seed).permutation(len(raw))[:MOST_FOR_EVIDENCE]
         made.theta, evidence = made._most_evident(few)
         # The evidence of latencies, and not of their logarithms or ratios: the two can then be compared.
@@ -77,7 +89,7 @@ class AdditiveProcess:
         points = {n: _standard(design.blocks[n], self.centers[n], self.scales[n]) for n in self.names}
         factor, weights = self._factor()
         between = self._covariance(points, self.points, self.theta)
-        found = self.mean + between @ weights
+        found = self.expected(design) + between @ weights
         inner = solve_triangular(factor, between.T, lower=True, check_finite=False)
         own = self._own(points, self.theta)
         variance = np.maximum(own - (inner**2).sum(axis=0), 0.0)
@@ -91,7 +103,8 @@ class AdditiveProcess:
         """Seconds of each graph from all others, and the deviations (Rasmussen and Williams, equation 5.12), (n,)."""
         _, weights = self._factor()
         diagonal = self._diagonal()
-        found = self.mean + self.targets - weights / diagonal
+        samples = Design({n: self.points[n] * self.scales[n] + self.centers[n] for n in self.names})
+        found = self.expected(samples) + self.targets - weights / diagonal
         if self.logarithms:
             return self.unit * np.exp(found), np.sqrt(1.0 / diagonal)
         # What is not noise, and the noise in proportion to what was predicted: what came out must not widen its own
@@ -104,6 +117,12 @@ class AdditiveProcess:
     def freedom(self) -> float:
         """Degrees of freedom that samples have left: n less what the parts use (Hastie and others, 2009, 5.4.1)."""
         return float((self.noise * np.exp(2 * self.theta[-1]) * self._diagonal()).sum())
+
+    def expected(self, design: Design) -> Array:
+        """What is expected of m graphs before any sample is looked at but for their mean, (m,)."""
+        if not self.follows:
+            return np.full(len(design), self.mean)
+        return self.mean + self.follows * _said(design.blocks[SOURCES], logarithms=self.logarithms)
 
     def linear(self) -> dict[str, Array]:
         """Seconds for one more of each column, by block, (columns,); not of logarithms, whose parts do not add up."""
@@ -181,6 +200,12 @@ def log_sd(relative_sd: Array) -> Array:
     """The deviation of the logarithm, of what has this relative deviation and is never below 0: of a log-normal."""
     found: Array = np.sqrt(np.log1p(np.square(relative_sd)))
     return found
+
+
+def _said(block: Array, *, logarithms: bool) -> Array:
+    """How long graphs take beside others on the sources, (m,): the first column of their block, and 1."""
+    ratios: Array = np.maximum(1.0 + block[:, 0], LEAST_RATIO)
+    return np.log(ratios) if logarithms else ratios
 
 
 def _scales(name: str, block: Array) -> Array:

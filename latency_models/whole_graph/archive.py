@@ -42,7 +42,8 @@ __all__ = ["load", "save", "unpacked"]
 PROCESS, POSITIVE = "process", "positive"
 INNER = "inner.predictor"
 BY_BLOCK, OF_PROCESS, OF_POSITIVE = ("centers", "scales", "points"), ("targets", "noise", "theta"), ("weights", "usual")
-NUMBERS_OF_PROCESS, NUMBERS_OF_POSITIVE = ("mean", "unit", "evidence"), ("constant", "sd", "each_s", "least_s")
+NUMBERS_OF_PROCESS = ("mean", "unit", "evidence", "follows")
+NUMBERS_OF_POSITIVE = ("constant", "sd", "each_s", "least_s")
 
 
 def save(predictor: WholeGraphPredictor | AdaptedPredictor, path: str | os.PathLike[str]) -> None:
@@ -177,7 +178,7 @@ def _expert(k: int, facts: dict[str, Any], arrays: Arrays) -> AdditiveProcess | 
     blocks = tuple(str(block) for block in facts["blocks"])
     values = {name: {block: arrays[f"{k}/{name}/{block}"] for block in blocks} for name in BY_BLOCK}
     values.update({name: arrays[f"{k}/{name}"] for name in OF_PROCESS})
-    values.update({name: float(facts[name]) for name in NUMBERS_OF_PROCESS})
+    values.update({name: float(facts.get(name, 0.0)) for name in NUMBERS_OF_PROCESS})  # old files follow nothing
     return AdditiveProcess(names=blocks, logarithms=bool(facts["logarithms"]), **values)
 
 

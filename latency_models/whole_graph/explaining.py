@@ -53,7 +53,9 @@ def _parts(expert: AdditiveProcess | Positive, encoder: Encoder, design: Design)
         return
     if expert.logarithms:
         return
-    constant_s = expert.unit * expert.mean
+    constant_s = expert.unit * (expert.mean + expert.follows)
+    if expert.follows:
+        yield OF_SOURCES, expert.unit * float(expert.expected(design)[0] - expert.mean - expert.follows)
     for name, each_s in expert.linear().items():
         center = expert.centers[name]
         if name in (SHAPE, SOURCES):  # these are never 0: only how they differ says something

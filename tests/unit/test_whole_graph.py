@@ -142,6 +142,42 @@ def test_ten_samples_on_a_new_device_are_enough_with_predictors_of_others(space:
     assert np.median(np.abs(found.latency_s / y[others] - 1)) < 0.05
 
 
+def test_five_samples_tell_how_fast_a_device_like_others_is(space: tuple[Genes, list[Graph]]) -> None:
+    genes, graphs = space
+    y = 3.0 * device("removes dead branches", genes, graphs)
+    sources = [
+        WholeGraphPredictor.fit(device(kind, genes, graphs)[:300], graphs[:300], genes[:300], target=kind)
+        for kind in ("removes dead branches", "runs branches in parallel")
+    ]
+    chosen = choose_samples(Encoder.of(graphs, genes).encode(graphs, genes), None, 5)
+
+    new = adapt(sources, y[chosen], [graphs[k] for k in chosen], genes[chosen])
+
+    errors = np.abs(new.predict_many(graphs, genes).latency_s / y - 1.0)
+    assert np.median(errors) < 0.1
+    assert sum(part.seconds for part in new.explain(graphs[7], list(genes[7]))) == pytest.approx(
+        new.predict(graphs[7], list(genes[7])).latency_s
+    )
+
+
+def test_sources_that_mislead_are_given_up(space: tuple[Genes, list[Graph]]) -> None:
+    genes, graphs = space
+    y = device("runs everything", genes, graphs)
+    sources = [WholeGraphPredictor.fit(1e-6 / y[:300], graphs[:300], genes[:300], target="the other way round")]
+    chosen = np.arange(300, 320)
+    samples = [graphs[k] for k in chosen]
+
+    new = adapt(sources, y[chosen], samples, genes[chosen])
+
+    alone = WholeGraphPredictor.fit(y[chosen], samples, genes[chosen])
+    tested = slice(400, None)
+    errors = [
+        np.mean(np.abs(one.predict_many(graphs[tested], genes[tested]).latency_s / y[tested] - 1.0))
+        for one in (new, alone)
+    ]
+    assert errors[0] < 1.25 * errors[1]
+
+
 def test_genes_alone_are_enough_for_a_space_without_graphs() -> None:
     random = np.random.default_rng(0)
     genes = random.integers(0, 9, (900, 22))
