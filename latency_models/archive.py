@@ -71,7 +71,7 @@ OF_WHOLE_GRAPHS = (WHOLE_GRAPHS, ADAPTED_WHOLE_GRAPHS)
 MAX_BYTES = 512 * 1024 * 1024
 MAX_PARTS = 4096
 OF_PROCESS = ("points", "targets", "noise", "chosen", "center", "scale", "log_lengths")
-OF_FAMILY = ("columns", "fill", "low", "high")
+OF_FAMILY, SOMETIMES = ("columns", "fill", "low", "high"), "sometimes"
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -313,7 +313,7 @@ def _net_sums(facts: dict[str, Any] | None) -> NetSums | None:
 def _family_facts(k: int, family: Family, arrays: Arrays) -> dict[str, Any]:
     """The numbers of a family; its arrays go into `arrays`."""
     process = family.process
-    for name in OF_FAMILY:
+    for name in (*OF_FAMILY, SOMETIMES):
         arrays[f"{k}/{name}"] = getattr(family, name)
     for name in OF_PROCESS:
         arrays[f"{k}/process/{name}"] = getattr(process, name)
@@ -340,6 +340,7 @@ def _family(k: int, facts: dict[str, Any], arrays: Arrays, trees: Trees | None) 
         widen=float(facts["widen"]),
         n_samples=int(facts["n_samples"]),
         **{name: arrays[f"{k}/{name}"] for name in OF_FAMILY},
+        sometimes=arrays.get(f"{k}/{SOMETIMES}", np.zeros(len(NAMES), dtype=np.bool_)),  # not in old files
     )
 
 

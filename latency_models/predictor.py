@@ -12,6 +12,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class Predictor:
 
     def __post_init__(self) -> None:
         self._maker = KernelMaker(
-            self.target, self.patterns, self.times.typical, lambda moved: self.times.bound.seconds_for(0.0, moved)
+            self.target, self.patterns, self.times.typical, partial(self.times.bound.seconds_for, 0.0)
         )
 
     # --- fitting ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from edgeprof.training.oddments import oddments
 from edgeprof.training.oddments.onnx import hard_swish_in_parts, in_windows, over_time
@@ -26,6 +27,7 @@ UNARY = (
     "elu",
     "prelu",
 )
+CURVED = ("hard_swish", "sigmoid", "tanh", "gelu", "leaky_relu", "elu", "prelu")
 MOST_WEIGHTS = 4_000_000
 
 
@@ -208,9 +210,11 @@ def _pools(net: GraphBuilder, sizes: Sizes) -> Value:
 
 
 def _unary(net: GraphBuilder, sizes: Sizes) -> Value:
-    if sizes.chance(0.75):
-        return net.activate(net.image(*sizes.image()), sizes.one_of(UNARY))
-    return net.activate(net.input((1, *sizes.tokens())), sizes.one_of(UNARY))
+    """Activations one after another; of those that clamp one at most, since runtimes merge such."""
+    x = net.image(*sizes.image()) if sizes.chance(0.75) else net.input((1, *sizes.tokens()))
+    for activation in (sizes.one_of(UNARY), sizes.one_of(CURVED), sizes.one_of(CURVED)):
+        x = net.activate(x, activation)
+    return x
 
 
 def _binary(net: GraphBuilder, sizes: Sizes) -> Value:
@@ -231,6 +235,15 @@ def _token_binary(net: GraphBuilder, sizes: Sizes) -> Value:
 def _scaled(net: GraphBuilder, sizes: Sizes) -> Value:
     x = net.scale(net.image(*sizes.image()))
     return net.activate(x, "relu") if sizes.chance(0.5) else x
+
+
+def _scaled_by_numbers(net: GraphBuilder, sizes: Sizes) -> Value:
+    """A scale and an offset that are one number for the whole tensor, as some nets learn them."""
+    if net.precision != "float32":
+        raise BuildError("one number for a whole tensor is drawn in float32 alone")
+    x = net.image(*sizes.image())
+    number = replace(net.constant([0.9], "float32", (1,)), is_image=True)
+    return net.add(net.multiply(x, number), number)
 
 
 def _dense_concat(net: GraphBuilder, sizes: Sizes) -> Value:
@@ -381,6 +394,7 @@ SCENES: Mapping[str, Scene] = {
     "binary": _binary,
     "token binary": _token_binary,
     "scaled": _scaled,
+    "scaled by numbers": _scaled_by_numbers,
     "dense concat": _dense_concat,
     "concatenated": _concatenated,
     "splits": _splits,

@@ -45,7 +45,8 @@ class Prediction:
 class Family:
     """The fitted regression of one family. `columns` are the places in `features.NAMES` that vary in it.
 
-    `low` and `high` are the measured range of every feature. `widen` scales the process's standard deviation.
+    `low` and `high` are the measured range of every feature, and `sometimes` are those that applied to some samples and
+    not to others, each (features,). `widen` scales the process's standard deviation.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Family:
     fill: Array
     low: Array
     high: Array
+    sometimes: NDArray[np.bool_]
     process: GaussianProcess
     trees: Trees | None
     process_share: float
@@ -92,7 +94,7 @@ class Family:
         roofline = Roofline.fit(macs, moved, time_s)
         left = np.log(time_s) - roofline.log_latency(macs, moved)
         noise = spread**2 / n_runs + (CLOCK_S / time_s) ** 2
-        low, high, columns, fill = _ranges(values)
+        low, high, sometimes, columns, fill = _ranges(values)
         x = _filled(values[:, columns], fill)
         process = GaussianProcess.fit(x, left, noise, seed)
         held, variance = _held_out_process(process, x, folds)
@@ -112,7 +114,7 @@ class Family:
             held = share * held + (1 - share) * held_by_trees
         ratios = np.abs(left - held) / np.sqrt(variance)
         widen = max(0.3, float(np.quantile(ratios, 0.9)) / NORMAL_90)
-        fitted = cls(name, roofline, columns, fill, low, high, process, trees, share, widen, len(left))
+        fitted = cls(name, roofline, columns, fill, low, high, sometimes, process, trees, share, widen, len(left))
         return fitted, dict(fitted._without_each(values, folds, without))
 
     def _without_each(
@@ -124,9 +126,12 @@ class Family:
             held_out = outside[self.process.chosen]
             if held_out.all() or len(folds) - outside.sum() < FEWEST:
                 continue  # too few are left: nothing is predicted
-            low, high, _, _ = _ranges(values[~outside])
+            low, high, sometimes, _, _ = _ranges(values[~outside])
             process = self.process.without(held_out)
-            yield fold, replace(self, low=low, high=high, process=process, trees=trees.get(fold))
+            yield (
+                fold,
+                replace(self, low=low, high=high, sometimes=sometimes, process=process, trees=trees.get(fold)),
+            )
 
     def predict(self, forms: Sequence[Form]) -> Prediction:
         """Predict n kernels of this family."""
@@ -152,23 +157,28 @@ class Family:
         own, low, high = values[:, :N_OWN], self.low[:N_OWN], self.high[:N_OWN]
         with np.errstate(invalid="ignore"):
             beyond = np.maximum(own - high, low - own)
-        # A feature that never applied, or now does not: as far as one factor of two.
-        beyond = np.where(np.isnan(own) != np.isnan(low), 1.0, np.nan_to_num(beyond, nan=0.0))
+        # A feature that never applied, or that always did and now does not: as far as one factor of two.
+        is_new = (np.isnan(own) != np.isnan(low)) & ~self.sometimes[:N_OWN]
+        beyond = np.where(is_new, 1.0, np.nan_to_num(beyond, nan=0.0))
         found: Array = np.maximum(beyond, 0.0).max(axis=1, initial=0.0)
         return found
 
 
-def _ranges(values: Array) -> tuple[Array, Array, NDArray[np.int64], Array]:
-    """Lowest and highest of each feature, the columns that vary, and what stands for a missing value in them."""
+def _ranges(values: Array) -> tuple[Array, Array, NDArray[np.bool_], NDArray[np.int64], Array]:
+    """Of each feature the lowest, the highest and whether it is there but sometimes; columns that vary, and their fill.
+
+    The fill is what stands for a missing value.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of columns that are NaN throughout
         low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
         middle = np.nanmedian(values, axis=0)
-    partly = np.isnan(values).any(axis=0) & ~np.isnan(values).all(axis=0)
+    is_missing = np.isnan(values)
+    partly: NDArray[np.bool_] = np.logical_and(is_missing.any(axis=0), ~is_missing.all(axis=0))
     columns = np.flatnonzero((high > low) | partly)
     if not len(columns):
         columns = np.array([NAMES.index("bytes")])
-    return low, high, columns, middle[columns]
+    return low, high, partly, columns, middle[columns]
 
 
 def _filled(x: Array, fill: Array) -> Array:

@@ -74,7 +74,9 @@ class AdditiveProcess:
         centers = {name: block.mean(axis=0) for name, block in design.blocks.items()}
         scales = {name: _scales(name, block) for name, block in design.blocks.items()}
         points = {name: _standard(block, centers[name], scales[name]) for name, block in design.blocks.items()}
-        made = cls(names, centers, scales, points, left - mean, noise, np.zeros(0), mean, unit, logarithms, 0.0, follows)
+        made = cls(
+            names, centers, scales, points, left - mean, noise, np.zeros(0), mean, unit, logarithms, 0.0, follows
+        )
         few = np.random.default_rng(seed).permutation(len(raw))[:MOST_FOR_EVIDENCE]
         made.theta, evidence = made._most_evident(few)
         # The evidence of latencies, and not of their logarithms or ratios: the two can then be compared.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +17,7 @@ from latency_models.building import builder
 from latency_models.correction import Correction, Net
 from latency_models.features import NAMES, form
 from latency_models.kernel_times import BOUND, KernelTimes
-from latency_models.kernels import KernelSpec
+from latency_models.kernels import KernelSpec, Operand
 from latency_models.making_kernels import UNKNOWN_S, Kernels
 from latency_models.observations import KernelSample, NetSample
 from latency_models.predictor import Predictor
@@ -99,6 +101,27 @@ def test_what_lies_beyond_what_was_measured_is_extrapolated_and_less_certain(pre
     assert found.distance > 1
     # The roofline goes on where trees end: a kernel 500 times as large as any that was seen.
     assert 1 / 3 < found.operators[0].latency_s / seconds(beyond) < 3
+
+
+def test_what_only_some_kernels_have_is_nothing_new_where_it_is_missing() -> None:
+    """Sums with a stored tensor, and with one that is not: both were measured, and neither is far away."""
+
+    def add(side: int, is_constant: bool) -> KernelSpec:
+        one = Operand(dtype="float32", shape=(1, 16, side, side))
+        inputs = (one, replace(one, is_constant=is_constant))
+        return KernelSpec(format="onnx", type="Add", inputs=inputs, outputs=(one,))
+
+    kernels = [add(side, is_constant) for side in range(10, 50) for is_constant in (False, True)]
+    samples = [
+        KernelSample(kernel=one, time_s=seconds(one), n_runs=15, spread=0.02, source=f"model {k % 7}")
+        for k, one in enumerate(kernels)
+    ]
+    place = NAMES.index("weight_bytes")
+    assert [bool(np.isnan(form(one).values[place])) for one in kernels[:2]] == [True, False]
+
+    times, _ = KernelTimes.fit(samples)
+
+    assert list(times.predict(kernels[40:42]).distance) == [0.0, 0.0]
 
 
 def test_a_kernel_that_was_measured_in_several_models_is_looked_up() -> None:
@@ -199,6 +222,17 @@ def test_energy_and_memory_come_from_nets_that_were_measured_with_them(predictor
     bare = Predictor.fit(TARGET, conv_samples(60), nets(4)).estimate(kernels(*one))
     assert bare.energy is None
     assert "too few nets" in (bare.energy_missing or "")
+
+
+def test_a_predictor_can_be_handed_to_other_processes(predictor: Predictor) -> None:
+    spawned = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+    graph = builder("onnx")
+    made = graph.graph(graph.conv(graph.image(28, 28, 16), 32))
+
+    with spawned as pool:
+        there = pool.submit(predictor.predict, made).result()
+
+    assert there.latency_s == predictor.predict(made).latency_s
 
 
 def test_the_parts_of_a_prediction_add_up_to_it(predictor: Predictor) -> None:
