@@ -30,6 +30,8 @@ __all__ = ["GeneTable", "ManyEstimates", "Slot"]
 Array = NDArray[np.float64]
 # Neighbouring slots are put together while their table has no more entries: fewer look-ups for each architecture.
 MOST_ENTRIES = 4096
+# So few architectures are summed at once; of many, that would take memory.
+FEW = 64
 LATENCY, TIME, TOGETHER_S, APART_S2 = range(4)
 
 
@@ -99,6 +101,8 @@ class GeneTable:
             [_Table(slot.genes, self._rows_of(one, context)) for slot, one in zip(slots, made, strict=True)]
         )
         self._rows = np.concatenate([table.rows for table in tables]) if tables else np.zeros((1, 4))
+        self._limits = np.array(self._sizes)
+        self._spans: dict[float, float] = {}
         self._weights = np.zeros((len(self._sizes), len(tables)))
         starts = [0, *itertools.accumulate(len(table.rows) for table in tables)][: len(tables)]
         self._starts = np.array(starts, dtype=np.int64)
@@ -126,14 +130,16 @@ class GeneTable:
         if not 0.0 < level < 1.0:
             raise ValueError(f"level is {level}: it lies between 0 and 1, as 0.9 does")
         given = np.asarray(genes)
-        if given.size and not np.issubdtype(given.dtype, np.integer):
+        if given.dtype.kind not in "iu" and given.size:
             raise ValueError(f"genes are {given.dtype}: give integers")
         if given.ndim != 2 or given.shape[1] != len(self._sizes):
             raise ValueError(f"genes are of shape {given.shape}: {len(self._sizes)} are needed for each architecture")
-        if len(given) and ((given < 0).any() or (given.max(axis=0) >= self._sizes).any()):
+        if ((given < 0) | (given >= self._limits)).any():
             raise ValueError(f"a gene is not between 0 and its size less one; the sizes are {self._sizes}")
         # Places are exact: far below what a double can count.
         places = (given @ self._weights).astype(np.int64) + self._starts
+        if len(given) <= FEW:
+            return self._estimates(self._rows[places].sum(axis=1), level)
         sums = np.zeros((len(given), 4))
         for column in range(places.shape[1]):
             sums += self._rows[places[:, column]]
@@ -144,7 +150,9 @@ class GeneTable:
         latency_s = np.maximum(sums[:, LATENCY] + correction.scale * correction.per_run_s, LEAST_S)
         total = np.maximum(sums[:, TIME], 1e-12)
         variance = (TOGETHER * sums[:, TOGETHER_S] ** 2 + (1 - TOGETHER) * sums[:, APART_S2]) / total**2
-        spans = self._predictor.scores.quantile(level)
+        if level not in self._spans:
+            self._spans[level] = self._predictor.scores.quantile(level)
+        spans = self._spans[level]
         factor = np.exp(np.minimum(20.0, spans * np.sqrt(LEAST_SD**2 + variance)))
         return ManyEstimates(latency_s, latency_s / factor, latency_s * factor, level)
 

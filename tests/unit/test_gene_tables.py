@@ -52,6 +52,15 @@ def test_latencies_are_the_sums_of_the_parts(predictor: Predictor, table: GeneTa
     assert (found.latency_s < found.high_s).all()
 
 
+def test_many_are_predicted_as_few_are(table: GeneTable) -> None:
+    genes = np.random.default_rng(0).integers(0, np.array(SIZES), (1000, len(SIZES)))
+
+    many, few = table.predict(genes), table.predict(genes[:7])
+
+    for name in ("latency_s", "low_s", "high_s"):
+        assert getattr(many, name)[:7] == pytest.approx(getattr(few, name))
+
+
 def test_a_wider_level_is_a_wider_interval(table: GeneTable) -> None:
     narrow, wide = (table.predict([[0, 1, 2]], level) for level in (0.5, 0.9))
 
