@@ -25,6 +25,7 @@ SIMPLE = {
 OPTIONS: Mapping[str, Mapping[str, object]] = {"gelu": {"approximate": False}, "leaky_relu": {"alpha": 0.1}}
 # Scales of int8 tensors: about unit size for what flows, and what TFLite fixes for what is squeezed between bounds.
 FLOWING = (0.05, 0)
+FLOWING_AS: Mapping[str, tuple[float, int]] = {"int8": FLOWING, "uint8": (FLOWING[0], 128)}
 BOUNDED: Mapping[str, tuple[float, int]] = {
     "LOGISTIC": (1 / 256, -128), "SOFTMAX": (1 / 256, -128), "TANH": (1 / 128, 0),
 }  # fmt: skip
@@ -82,7 +83,7 @@ class TfliteBuilder(GraphBuilder):
         dtype: str | None = None,
     ) -> tuple[Value, ...]:
         dims, names = [tuple(shape) for shape in shapes], [value.name for value in inputs]
-        scale, zero = FLOWING if dtype == "int8" else (None, 0)
+        scale, zero = FLOWING_AS.get(dtype or "", (None, 0))
         if dtype is None and self._is_int8:
             first = self._made.tensor(names[0])
             dtype, scale, zero = "int8", first.scale, first.zero_point

@@ -52,6 +52,12 @@ def _out_and_in(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
     return net.operator("QUANTIZE", [wide], [x.shape], dtype="int8")[0]
 
 
+def _unsigned(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
+    """To unsigned numbers and back, as at the ends of nets that were made for them."""
+    unsigned = net.operator("QUANTIZE", [x], [x.shape], dtype="uint8")[0]
+    return net.operator("QUANTIZE", [unsigned], [x.shape], dtype="int8")[0]
+
+
 def _tflite_gather(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
     axis = axis_of(sizes, x)
     where = net.constant([0], "int32")
@@ -163,6 +169,7 @@ TFLITE_INT8: Mapping[str, Oddment] = {
         )
     },
     "QUANTIZE": _out_and_in,
+    "QUANTIZE, unsigned": _unsigned,
 }  # fmt: skip
 
 # In both formats: those that give what they are given, changed number by number.
