@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 import sys
-import time
 
 import pytest
 
 from edgeprof.errors import LinkError, TransferError
 from edgeprof.links.ssh import SshLink
+from tests.faults.scene import wait_until
 from tests.integration.sshd import Sshd
 
 pytestmark = pytest.mark.ssh
@@ -45,9 +45,7 @@ def test_a_reader_is_told(sshd: Sshd) -> None:
     with sshd.link() as link:
         process = link.start([sys.executable, "-c", f"print('x' * {MANY_BYTES}, flush=True); input()"])
         channel = process._channel
-        until = time.monotonic() + SOON_S
-        while len(channel.in_buffer) < MANY_BYTES and time.monotonic() < until:
-            time.sleep(0.01)
+        wait_until(lambda: len(channel.in_buffer) >= MANY_BYTES, "what was printed never arrived")
         break_unseen(link, sshd)
 
         with pytest.raises(LinkError, match="the connection was lost"):
