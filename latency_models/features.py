@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from latency_models.broadcasting import BROADCASTING, SHAPED_BY_INPUT, run_length
 from latency_models.kernels import Attribute, KernelSpec, Operand
 from latency_models.surroundings import Context, Place
 
@@ -364,6 +365,9 @@ def _other(kernel: KernelSpec, kind: str, found: dict[str, float]) -> str:
     smallest = min((one.count for one in present if one.count * 4 >= SMALL_BYTES or len(present) < 3), default=1)
     found["broadcast"] = float(smallest < found["elements"])
     _axis(kernel, source, found)
+    if kernel.type in BROADCASTING:
+        shapes = [one.shape for one in (present[:1] if kernel.type in SHAPED_BY_INPUT else present)]
+        found["steps"] = math.prod(result) / run_length(shapes, result, kernel.format)
     permutation = kernel.attributes.get("perm") or (_values(kernel, 1) if kernel.type == "TRANSPOSE" else None)
     if isinstance(permutation, list | tuple) and permutation:
         found["moves_last"] = float(permutation[-1] != len(permutation) - 1)

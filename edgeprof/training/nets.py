@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from edgeprof.training.probes import anchor
-from edgeprof.training.scenes import attention, memory, sound, squeeze_excite
+from edgeprof.training.scenes import attention, squeeze_excite
+from edgeprof.training.scenes_of_sound import as_it_comes, memory, sound
 from edgeprof.training.sizes import Sizes
 from latency_models.building import BuildError, GraphBuilder, Value, builder
 from latency_models.graph import Graph
@@ -30,7 +31,7 @@ MOST_MACS = 2_000_000_000
 # Nets are to be of every size: how much they move decides what stays in caches. Of so many draws the one is taken whose
 # operators move nearest to what was drawn between these, evenly in the logarithm.
 DRAWS = 8
-LEAST_MOVED, MOST_MOVED = 2e6, 3e8
+LEAST_MOVED, MOST_MOVED = 2e5, 3e8
 
 
 def family_at(turn: int, format: str, precision: str = "float32") -> str:
@@ -266,6 +267,12 @@ def _sound(net: GraphBuilder, sizes: Sizes) -> Value:
     return net.dense(net.mean(x), sizes.one_of((1, 12, 40)), activation="sigmoid")
 
 
+def _streaming(net: GraphBuilder, sizes: Sizes) -> Value:
+    """Sound as it comes, a few rows at a time: layers that each remember what they saw."""
+    x = as_it_comes(net, sizes, sizes.one_of((2, 3, 4, 6, 8)))
+    return net.dense(net.flatten(x), sizes.one_of((1, 1, 12)), activation="sigmoid")
+
+
 FAMILIES: Mapping[str, Net] = {
     "bottlenecks": _bottlenecks,
     "plain residual": _plain_residual,
@@ -278,4 +285,5 @@ FAMILIES: Mapping[str, Net] = {
     "dealt": _dealt,
     "recurrent": _recurrent,
     "sound": _sound,
+    "streaming": _streaming,
 }

@@ -6,6 +6,8 @@ most probes are short chains, and some are one operator alone. A probe is determ
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from edgeprof.training.scenes import SCENES, WEIGHTS
@@ -26,6 +28,9 @@ MANY_OPERATORS = 40
 # In nets, next to nothing leaves the model: of so many scenes what comes out is read by one more operator.
 READ = 0.6
 MOST_TRIES = 80
+# Of so many probes all scenes move no more than `LITTLE_BYTES` each: what is kept in the nearest caches is another
+# matter, and wake words and gestures take microseconds.
+LITTLE, LITTLE_BYTES = 0.2, 100_000
 MANY_MACS = 500_000_000
 
 
@@ -45,6 +50,7 @@ def draw_probe(seed: int, number: int, format: str, precision: str = "float32", 
     names = list(SCENES)
     weights = np.array([WEIGHTS.get(name, 1.0) for name in names])
     n_operators = 1 if sizes.chance(0.05) else MANY_OPERATORS
+    most_bytes = LITTLE_BYTES if sizes.chance(LITTLE) else math.inf
     outputs: list[Value] = [anchor(net)]
     for _ in range(MOST_TRIES):
         name = only or names[int(rng.choice(len(names), p=weights / weights.sum()))]
@@ -56,6 +62,8 @@ def draw_probe(seed: int, number: int, format: str, precision: str = "float32", 
         except BuildError:
             continue  # what was drawn does not fit together, or the format has no such operator: draw again
         if max((one.macs or 0 for one in alone.operators), default=0) > 2 * sizes.most_macs:
+            continue
+        if sum(one.moved_bytes or 0 for one in alone.operators) > most_bytes:
             continue
         rng.bit_generator.state = before
         outputs.append(_scene(name, net, sizes))

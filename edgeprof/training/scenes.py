@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from edgeprof.training.oddments import oddments
-from edgeprof.training.oddments.onnx import hard_swish_in_parts, in_windows, over_time
+from edgeprof.training.oddments.onnx import hard_swish_in_parts
+from edgeprof.training.scenes_of_sound import over_time, recurrent, remembered, with_long_windows
 from edgeprof.training.sizes import Sizes
 from latency_models.building import BuildError, GraphBuilder, Value
 
-__all__ = ["SCENES", "WEIGHTS", "attention", "memory", "sound", "squeeze_excite"]
+__all__ = ["SCENES", "WEIGHTS", "attention", "squeeze_excite"]
 
 Scene = Callable[[GraphBuilder, Sizes], Value]
 PLAIN = ("relu", "relu", "relu6", "relu6", "hard_swish", "swish", "sigmoid", None, None)
@@ -232,6 +234,17 @@ def _token_binary(net: GraphBuilder, sizes: Sizes) -> Value:
     return sizes.one_of((net.add, net.multiply, net.subtract))(x, other)
 
 
+def _broadcast(net: GraphBuilder, sizes: Sizes) -> Value:
+    """One tensor laid over a larger one, in any of its dimensions."""
+    shape = [1, sizes.log_uniform(1, 400), sizes.log_uniform(1, 400), sizes.one_of((1, 1, 2, 3, 4, 8, 16))]
+    if math.prod(shape) > sizes.most_elements // 8:
+        raise BuildError("too large")
+    small = tuple(1 if sizes.chance(0.6) else size for size in shape)
+    other = sizes.one_of(((1,), small, small[1:], small[2:]))
+    operation = sizes.one_of((net.add, net.multiply, net.subtract))
+    return operation(net.input(tuple(shape)), net.input(other))
+
+
 def _scaled(net: GraphBuilder, sizes: Sizes) -> Value:
     x = net.scale(net.image(*sizes.image()))
     return net.activate(x, "relu") if sizes.chance(0.5) else x
@@ -308,23 +321,6 @@ def _moves(net: GraphBuilder, sizes: Sizes) -> Value:
     return net.reshape(x, (1, length * width))
 
 
-def memory(net: GraphBuilder, sizes: Sizes, x: Value, units: int) -> Value:
-    """A recurrent layer over tokens.
-
-    Raises:
-        BuildError: in TFLite: LiteRT's compiled model takes none that has variable tensors ("Variable tensors not yet
-            supported"), so that nothing beside such a layer could be timed either.
-    """
-    if net.format == "tflite":
-        raise BuildError("LiteRT times no model that has a recurrent layer")
-    return net.lstm(x, units) if sizes.chance(0.5) else net.gru(x, units)
-
-
-def _recurrent(net: GraphBuilder, sizes: Sizes) -> Value:
-    x = net.input((1, sizes.log_uniform(1, 128), 8 * sizes.log_uniform(1, 32)))
-    return memory(net, sizes, x, 8 * sizes.log_uniform(1, 32))
-
-
 def _in_parts(net: GraphBuilder, sizes: Sizes) -> Value:
     """Convolutions with an activation between them that is several operators."""
     if net.format != "onnx" or net.precision != "float32":
@@ -336,43 +332,6 @@ def _in_parts(net: GraphBuilder, sizes: Sizes) -> Value:
         x = hard_swish_in_parts(net, x)
         x = hard_swish_in_parts(net, net.depthwise(x, sizes.one_of((3, 5))))
     return net.conv(x, sizes.outputs(height * width * x.channels), 1)
-
-
-def sound(net: GraphBuilder, sizes: Sizes, n_layers: int) -> Value:
-    """Sound or sensors: so many convolutions over time, at times of a spectrogram.
-
-    Raises:
-        BuildError: in TFLite, where these are images of one row and drawn as such, and in int8.
-    """
-    if net.format != "onnx" or net.precision != "float32":
-        raise BuildError("convolutions over time are drawn in ONNX and float32 alone")
-    x = (
-        in_windows(net, sizes)
-        if sizes.chance(0.4)
-        else net.input((1, sizes.channels(1, 256), sizes.log_uniform(1, 1000)))
-    )
-    for _ in range(n_layers):
-        x = over_time(net, sizes, x)
-    return x
-
-
-def _over_time(net: GraphBuilder, sizes: Sizes) -> Value:
-    return sound(net, sizes, sizes.one_of((1, 2, 3)))
-
-
-def _remembered(net: GraphBuilder, sizes: Sizes) -> Value:
-    """Sound as it comes: each layer sees a few rows of what came before."""
-    rows, width = sizes.one_of((1, 1, 2, 3, 4)), 8 * sizes.log_uniform(1, 32)
-    x = net.image(rows, 1, width)
-    for _ in range(sizes.one_of((1, 2, 3))):
-        x = net.remember(x, sizes.one_of((1, 2, 4, 6, 8, 12, 16, 20)))
-        window = (x.shape[1], 1) if sizes.chance(0.7) else (max(1, x.shape[1] // 2), 1)
-        if sizes.chance(0.3):
-            x = net.conv(x, 8 * sizes.log_uniform(1, 16), window, padding="valid", activation=sizes.one_of(PLAIN))
-            continue
-        x = net.depthwise(x, window, padding="valid", activation=sizes.one_of(PLAIN))
-        x = net.conv(x, 8 * sizes.log_uniform(1, 16), 1, activation=sizes.one_of(PLAIN))
-    return x
 
 
 SCENES: Mapping[str, Scene] = {
@@ -393,6 +352,7 @@ SCENES: Mapping[str, Scene] = {
     "unary": _unary,
     "binary": _binary,
     "token binary": _token_binary,
+    "broadcast": _broadcast,
     "scaled": _scaled,
     "scaled by numbers": _scaled_by_numbers,
     "dense concat": _dense_concat,
@@ -401,10 +361,11 @@ SCENES: Mapping[str, Scene] = {
     "resizes": _resizes,
     "flattened": _flattened,
     "moves": _moves,
-    "recurrent": _recurrent,
+    "recurrent": recurrent,
     "in parts": _in_parts,
-    "over time": _over_time,
-    "remembered": _remembered,
+    "long windows": with_long_windows,
+    "over time": over_time,
+    "remembered": remembered,
     "oddments": oddments,
 }
 # What takes most of the time of most nets is drawn more often.

@@ -9,7 +9,7 @@ from edgeprof.training.oddments.common import Oddment, axis_of, binary, resized,
 from edgeprof.training.sizes import Sizes
 from latency_models.building import GraphBuilder, Value
 
-__all__ = ["KEEPING", "ONNX", "hard_swish_in_parts", "in_windows", "over_time"]
+__all__ = ["KEEPING", "ONNX", "convolved", "hard_swish_in_parts", "in_windows"]
 
 
 def _by_number(type: str, number: float) -> Oddment:
@@ -131,7 +131,7 @@ def _turned(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
     return net.operator("Transpose", [image], [[image.shape[k] for k in order]], {"perm": list(order)})[0]
 
 
-def over_time(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
+def convolved(net: GraphBuilder, sizes: Sizes, x: Value) -> Value:
     """A convolution over the last dimension of three, as in models of sound, and mostly an activation."""
     _, channels, length = x.shape
     size, stride = sizes.one_of((1, 3, 3, 3, 5, 7, 9)), 2 if length > 3 and sizes.chance(0.3) else 1
