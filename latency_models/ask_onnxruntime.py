@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency_models.graph import Graph, GraphError, Operator, Shape, Tensor, size_of, with_work
+from latency_models.graph import Graph, GraphError, Operator, Shape, Tensor, branch_taken, size_of, with_work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +38,7 @@ FOLDING = frozenset(
     (
         "Gather", "Concat", "Unsqueeze", "Squeeze", "Cast", "Slice", "Mul", "Add", "Sub", "Div", "Reshape",
         "ReduceProd", "Equal", "Where", "Floor", "Ceil", "Min", "Max", "ConstantOfShape", "Range", "Identity",
-        "Neg", "Mod",
+        "Neg", "Mod", "Size", "Not",
     )
 )  # fmt: skip
 MAX_VALUES = 64
@@ -106,7 +106,13 @@ def with_shapes_of(executed: Graph, graph: Graph) -> Graph:
         known = _of_file(graph, name)
         if known is not None and not tensor.is_constant:
             tensors[name] = _shaped(tensor, known.shape, tensor.dtype or known.dtype)
+    choices: list[Operator] = []
     for operator in executed.operators:
+        while choices and not f"{operator.body}/".startswith(f"{choices[-1].name}/"):
+            _leave(choices.pop(), tensors)
+        if operator.type == "If":
+            choices.append(operator)
+            continue
         _remember_values(operator, tensors, executed.opsets)
         inferred: Sequence[tuple[Shape, str | None]] | None = None
         for place, name in enumerate(operator.outputs):
@@ -121,8 +127,24 @@ def with_shapes_of(executed: Graph, graph: Graph) -> Graph:
             tensors[name] = _shaped(
                 old, old.shape if _is_known(old) else shape, old.dtype or dtype or _dtype_of_data(operator, tensors)
             )
+    for choice in reversed(choices):
+        _leave(choice, tensors)
     operators = tuple(with_work(executed.format, operator, tensors) for operator in executed.operators)
     return replace(executed, tensors=tensors, operators=operators)
+
+
+def _leave(choice: Operator, tensors: dict[str, Tensor]) -> None:
+    """After its branches: what comes out of a choice is as in the one that is taken, or as in both where they agree."""
+    branch = branch_taken(choice, tensors)
+    results = list(choice.results.values()) if branch is None else [choice.results.get(branch, ())]
+    for name, *ends in zip(choice.outputs, *results, strict=False):
+        found = [tensors.get(end) for end in ends]
+        first = found[0]
+        if not name or first is None or not all(one and _is_known(one) and one.shape == first.shape for one in found):
+            continue
+        old = tensors.get(name) or Tensor(name=name, dtype=None, shape=None)
+        if not _is_known(old):
+            tensors[name] = _shaped(old, first.shape, first.dtype)
 
 
 def _remember_values(operator: Operator, tensors: dict[str, Tensor], opsets: Mapping[str, int]) -> None:

@@ -13,7 +13,17 @@ from dataclasses import dataclass, field, replace
 
 from latency_models.work import Shape, count_macs, count_moved, element_count
 
-__all__ = ["DeclaredInput", "Graph", "GraphError", "Operator", "Shape", "ShapeError", "Tensor", "size_of"]
+__all__ = [
+    "DeclaredInput",
+    "Graph",
+    "GraphError",
+    "Operator",
+    "Shape",
+    "ShapeError",
+    "Tensor",
+    "branch_taken",
+    "size_of",
+]
 
 # Width of an element in bits, under numpy's names where numpy has one. Strings, resources and variants have none.
 BITS: Mapping[str, int] = {
@@ -99,6 +109,7 @@ class Operator:
     `body` being "If_3/then_branch". `name_is_invented` where the file has no name (or not a unique one) and the type
     with the index stands for it. An omitted optional input is "". `is_folded`: it runs when the model is loaded, not
     when it is used. `scopes` are the modules around it, the outermost first, where the exporter kept them beside it.
+    `results` are the names of what comes out of each of its bodies, by the body's attribute ("then_branch").
     """
 
     index: int
@@ -113,6 +124,7 @@ class Operator:
     name_is_invented: bool = False
     is_folded: bool = False
     scopes: tuple[str, ...] = ()
+    results: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     macs: int | None = None
     moved_bytes: int | None = None
     weight_bytes: int | None = None
@@ -173,6 +185,14 @@ class Graph:
             tensors[name] = replace(old, shape=shape, size_bytes=size)
         operators = tuple(with_work(self.format, operator, tensors) for operator in self.operators)
         return replace(self, tensors=tensors, operators=operators)
+
+
+def branch_taken(choice: Operator, tensors: Mapping[str, Tensor]) -> str | None:
+    """Of a choice (ONNX's If) the branch that it always takes, where shapes decide it; None where the data does."""
+    condition = tensors.get(choice.inputs[0]) if choice.inputs else None
+    if choice.type != "If" or condition is None or not condition.values:
+        return None
+    return "then_branch" if condition.values[0] else "else_branch"
 
 
 def size_of(dtype: str | None, shape: Shape) -> int | None:

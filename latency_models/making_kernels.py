@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from latency_models.estimate import Uncovered
-from latency_models.graph import Graph, GraphError, Operator
+from latency_models.graph import Graph, GraphError, Operator, branch_taken
 from latency_models.kernels import NAMES_ALONE, KernelSpec, of_nodes
 from latency_models.observations import Target
 from latency_models.patterns import Patterns
@@ -240,19 +240,21 @@ def _why_not_described(graph: Graph, group: Sequence[Operator]) -> str:
 
 
 def _taken(executed: Graph) -> tuple[list[Operator], tuple[str, ...]]:
-    """The nodes that run: of each choice (If) those of the larger branch, which the data may not take."""
-    work: dict[tuple[str, str], float] = defaultdict(float)
+    """The nodes that run: of each choice (If) the branch that shapes decide on, else the larger one, which is said."""
+    work: dict[str, dict[str, float]] = defaultdict(dict)
+    decided = {node.name: branch_taken(node, executed.tensors) for node in executed.operators if node.type == "If"}
     for node in executed.operators:
         parts = node.body.split("/") if node.body else []
         for depth in range(1, len(parts)):
             if parts[depth] in BRANCHES:
-                owner, branch = "/".join(parts[:depth]), "/".join(parts[: depth + 1])
-                work[owner, branch] += (node.macs or 0) + (node.moved_bytes or 0) + 1.0
-    larger: dict[str, str] = {}
-    for (owner, branch), amount in work.items():
-        if owner not in larger or amount > work[owner, larger[owner]]:
-            larger[owner] = branch
-    not_taken = tuple(f"{branch}/" for owner, branch in work if larger[owner] != branch)
+                branches = work["/".join(parts[:depth])]
+                amount = (node.macs or 0) + (node.moved_bytes or 0) + 1.0
+                branches[parts[depth]] = branches.get(parts[depth], 0.0) + amount
+    taken = {
+        owner: decided.get(owner) or max(branches, key=lambda name: branches[name]) for owner, branches in work.items()
+    }
+    not_taken = tuple(f"{owner}/{name}/" for owner in work for name in work[owner] if name != taken[owner])
     nodes = [node for node in executed.operators if not node.is_folded and not f"{node.body}/".startswith(not_taken)]
-    notes = (f"{len(larger)} choices depend on the data: the larger branch of each is counted",) if larger else ()
+    n_open = sum(decided.get(owner) is None and not f"{owner}/".startswith(not_taken) for owner in work)
+    notes = (f"{n_open} choices depend on the data: the larger branch of each is counted",) if n_open else ()
     return nodes, notes

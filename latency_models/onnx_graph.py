@@ -336,6 +336,10 @@ class _Reader:
             name_is_invented=invented,
             is_folded=node.op_type == "Constant",
             scopes=_scopes(node),
+            results={
+                attribute: tuple(f"{name}/{attribute}/{value.name}" for value in graph.output)
+                for attribute, graph in bodies(node)
+            },
         )
         self.operators.append(operator)
         for attribute, graph in bodies(node):
