@@ -86,7 +86,8 @@ ALIKE: dict[str, tuple[str, ...]] = {
     "Transformer encoder": ("tokens",), "OCR detection": ("hourglass", "separable chain"),
     "OCR recognition": ("separable chain", "tokens"), "OCR direction": ("bottlenecks",), "pitch": ("stacked",),
     "voice activity": ("recurrent", "sound"), "face detection": ("separable chain",),
-    "face landmarks": ("bottlenecks",), "iris landmarks": ("bottlenecks",), "wake word": ("separable chain", "streaming"),
+    "face landmarks": ("bottlenecks",), "iris landmarks": ("bottlenecks",),
+    "wake word": ("separable chain", "streaming"),
 }  # fmt: skip
 SEED = 0
 SCHEDULE = wire.Schedule(rounds=1, min_runs=5, min_s=0.4, max_s=2.0, warmup_min_runs=2)
