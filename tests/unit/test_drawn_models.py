@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgeprof.training.nets import FAMILIES, draw_net, family_at
+from edgeprof.training.nets import draw_net
 from edgeprof.training.probes import ANCHOR_MACS, LITTLE_BYTES, draw_probe
 from latency_models.broadcasting import BROADCASTING, run_length
-from latency_models.building import BuildError
 from latency_models.graph import Graph
 
 MOST_OF_LITTLE = 45 * LITTLE_BYTES
@@ -25,11 +24,6 @@ def test_some_probes_have_small_scenes_alone(format: str) -> None:
     assert sizes[-1] > 10 * MOST_OF_LITTLE
 
 
-def test_the_same_probe_comes_of_the_same_number() -> None:
-    first, again = (draw_probe(3, 7, "tflite", "int8") for _ in range(2))
-    assert first == again
-
-
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_what_sees_sound_as_it_comes_is_small_and_remembers(precision: str) -> None:
     graph = draw_net(1, 16, "streaming", "tflite", precision)
@@ -37,13 +31,6 @@ def test_what_sees_sound_as_it_comes_is_small_and_remembers(precision: str) -> N
     assert {"READ_VARIABLE", "ASSIGN_VARIABLE", "FULLY_CONNECTED"} <= set(types)
     assert moved(graph) < 5e6
     assert sum(one.macs == ANCHOR_MACS for one in graph.operators) == 1
-
-
-def test_onnx_has_no_variables_and_so_no_such_nets() -> None:
-    assert "streaming" in FAMILIES
-    assert "streaming" not in {family_at(turn, "onnx") for turn in range(len(FAMILIES))}
-    with pytest.raises(BuildError, match="no net of the family streaming can be built as onnx"):
-        draw_net(1, 16, "streaming", "onnx")
 
 
 @pytest.mark.parametrize(("format", "precision"), [("onnx", "float32"), ("tflite", "float32"), ("tflite", "int8")])
