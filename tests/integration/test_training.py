@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from device_agents import wire
-from edgeprof.errors import LinkError, MeasurementError, UsageError
+from edgeprof.errors import AgentLost, DeviceGivenUp, EdgeprofError, LinkError, MeasurementError, UsageError
 from edgeprof.fleet import Device
 from edgeprof.profiling import OpenDevice
 from edgeprof.run import Run
@@ -173,14 +173,14 @@ def wait_for_runs(place: Path, n: int) -> None:
 class LostLater:
     """A device whose link breaks after some measurements, and comes back after so many attempts."""
 
-    def __init__(self, opened: OpenDevice, after: int, attempts: int) -> None:
-        self._opened, self._left, self._attempts = opened, after, attempts
+    def __init__(self, opened: OpenDevice, after: int, attempts: int, error: type[EdgeprofError] = LinkError) -> None:
+        self._opened, self._left, self._attempts, self._error = opened, after, attempts, error
         self.device = opened.device
 
     def profile(self, *arguments: object) -> Run:
         if self._left == 0 and self._attempts > 0:
             self._attempts -= 1
-            raise LinkError("pi5: the link broke")
+            raise self._error("pi5: the link broke")
         self._left = max(0, self._left - 1) if self._attempts else self._left
         return self._opened.profile(*arguments)  # type: ignore[arg-type]
 
@@ -207,9 +207,12 @@ def test_a_link_that_breaks_is_opened_again(tmp_path: Path) -> None:
     ]
 
 
-def test_a_device_that_does_not_come_back_ends_the_training_with_what_there_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [LinkError, AgentLost, DeviceGivenUp])
+def test_a_device_that_does_not_come_back_ends_the_training_with_what_there_is(
+    tmp_path: Path, error: type[EdgeprofError]
+) -> None:
     with Store(str(tmp_path / "runs.sqlite")) as store, OpenDevice(BOARD) as opened:
-        lost = LostLater(opened, after=8, attempts=1000)
+        lost = LostLater(opened, after=8, attempts=1000, error=error)
         trained = Training(
             lost, store, Plan(runtime="simulated", budget_s=3600), sleep=lambda _: None  # type: ignore[arg-type]
         ).run(most_steps=50)  # fmt: skip
