@@ -39,7 +39,7 @@ def squeezed_if_one(condition: list[onnx.NodeProto], inputs: list[onnx.ValueInfo
         nodes, "g", inputs, [helper.make_tensor_value_info("z", FLOAT, None)], [number("axis", [1]), number("one", [1])]
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def by_shape(channels: int | str) -> bytes:
