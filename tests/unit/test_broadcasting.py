@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from latency_models.broadcasting import run_length
 from latency_models.features import NAMES, form
+from latency_models.features.broadcasting import run_length
 from latency_models.kernels import KernelSpec, Operand
 
 STEPS = NAMES.index("steps")

@@ -6,7 +6,7 @@ import pytest
 
 from edgeprof.training.nets import draw_net
 from edgeprof.training.probes import ANCHOR_MACS, LITTLE_BYTES, draw_probe
-from latency_models.broadcasting import BROADCASTING, run_length
+from latency_models.features.broadcasting import BROADCASTING, run_length
 from latency_models.graph import Graph
 
 MOST_OF_LITTLE = 45 * LITTLE_BYTES
