@@ -149,6 +149,7 @@ def _packed(predictor: Predictor, provenance: Mapping[str, object] | None = None
         "typical": times.typical,
         "patterns": [[list(types), n] for types, n in sorted(predictor.patterns.counts.items())],
         "correction": asdict(predictor.correction),
+        "correction_quantised": asdict(predictor.correction_quantised) if predictor.correction_quantised else None,
         "scores": list(predictor.scores.values),
         "score_families": list(predictor.scores.families),
         "energy": asdict(predictor.energy) if predictor.energy is not None else None,
@@ -264,16 +265,17 @@ def _predictor(manifest: dict[str, Any], parts: Mapping[str, bytes]) -> Predicto
     bound = Bound(arrays["bound/work"], arrays["bound/log_s"])
     typical = {str(type): float(seconds) for type, seconds in manifest.get("typical", {}).items()}  # not in old files
     times = KernelTimes(families, _table(manifest["table"], arrays), bound, dict(manifest["few"]), typical)
-    correction = manifest["correction"]
+    quantised = manifest.get("correction_quantised")  # not in old files
     return Predictor(
         target=Target(**manifest["target"]),
         times=times,
         patterns=Patterns({tuple(types): int(n) for types, n in manifest["patterns"]}),
-        correction=Correction(**{**correction, "factors": tuple(correction["factors"])}),
+        correction=_correction(manifest["correction"]),
         scores=Scores(
             tuple(float(value) for value in manifest["scores"]),
             tuple(str(family) for family in manifest.get("score_families", ())),  # not in old files
         ),
+        correction_quantised=_correction(quantised) if quantised is not None else None,
         energy=_net_sums(manifest["energy"]),
         memory=_net_sums(manifest["memory"]),
         seed=int(manifest["seed"]),
@@ -298,6 +300,10 @@ def _adapted(manifest: dict[str, Any], parts: Mapping[str, bytes], name: str) ->
         metrics=dict(manifest["metrics"]),
         provenance=dict(manifest["provenance"]),
     )
+
+
+def _correction(facts: dict[str, Any]) -> Correction:
+    return Correction(**{**facts, "factors": tuple(facts["factors"])})
 
 
 def _net_sums(facts: dict[str, Any] | None) -> NetSums | None:

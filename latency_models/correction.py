@@ -2,7 +2,8 @@
 
 A net takes what its kernels take one by one, a little more or less for each kind (caches that are warm or cold), a
 little for each kernel (dispatch) and something for itself (calling the runtime). These few numbers are fitted to whole
-nets, drawn towards "nothing to correct", so that a handful of nets is enough.
+nets, drawn towards "nothing to correct", so that a handful of nets is enough. Nets that compute in whole numbers have
+numbers of their own: theirs are many small kernels between the large ones, and other loops.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from latency_models.scores import Scores
 
-__all__ = ["GROUPS", "Correction", "Net", "group_of", "held_out", "net_sd"]
+__all__ = ["GROUPS", "Correction", "Net", "correction_for", "group_of", "held_out", "is_whole", "net_sd"]
 
 Array = NDArray[np.float64]
 # Kinds of kernels whose time in a net may differ from that alone in its own way.
@@ -33,6 +34,10 @@ OVERHEADS_S = (0.0, 2e-7, 4e-7, 6e-7, 8e-7, 1e-6, 1.25e-6, 1.5e-6, 1.75e-6, 2e-6
 LEAST_SHARE = 0.1
 # Errors of kernels in one net go the same way to this part.
 TOGETHER = 0.3
+# With fewer nets of a kind (whole numbers or not), all of them tell.
+FEWEST_OF_KIND = 12
+# Element types that whole numbers are kept in; "-dynamic" of what quantises its input itself.
+WHOLE = frozenset(("int8", "uint8", "int8-dynamic", "uint8-dynamic"))
 # Even of a net that is well known, so much is not.
 LEAST_SD = 0.02
 
@@ -42,6 +47,11 @@ def group_of(family: str) -> int:
     if family.startswith("depthwise"):
         return 1
     return 0 if "convolution" in family or family.startswith(("dense", "matrix product")) else 2
+
+
+def is_whole(family: str) -> bool:
+    """Whether kernels of a family compute in whole numbers."""
+    return not WHOLE.isdisjoint(family.split())
 
 
 def net_sd(time_s: Array, sd: Array) -> float:
@@ -56,10 +66,14 @@ def net_sd(time_s: Array, sd: Array) -> float:
 
 @dataclass(frozen=True)
 class Net:
-    """The kernels of one net, n of them: what each takes alone and its place in `GROUPS`, both (n,)."""
+    """The kernels of one net, n of them: what each takes alone and its place in `GROUPS`, both (n,).
+
+    `is_quantised`: it spends most of its time in whole numbers.
+    """
 
     time_s: Array
     group: NDArray[np.int64]
+    is_quantised: bool = False
 
     def sums(self, overhead_s: float) -> Array:
         """Seconds of each group without the overhead of timing, and the number of kernels, (4,)."""
@@ -131,19 +145,40 @@ class Correction:
         return replace(self, scale=self.scale * math.exp(off * len(nets) / (len(nets) + BELIEF_IN_SCALE)))
 
 
+def correction_for(
+    is_quantised: bool, measured: Sequence[Net], predicted: Sequence[Net], latency_s: Array
+) -> Correction:
+    """The correction for nets in whole numbers, or for all others, from n nets that took `latency_s` (n,).
+
+    Args:
+        is_quantised: for which kind.
+        measured: the nets with what their kernels took.
+        predicted: the same with what is predicted of their kernels.
+        latency_s: what they took as a whole.
+    """
+    chosen = np.array([net.is_quantised == is_quantised for net in measured], dtype=np.bool_)
+    if chosen.sum() < FEWEST_OF_KIND:
+        chosen[:] = True
+    if not chosen.any():
+        return Correction.none()
+    found = Correction.fit(_those(measured, chosen), latency_s[chosen])
+    return found.scaled_to(_those(predicted, chosen), latency_s[chosen])
+
+
 def held_out(
     measured: Sequence[Net], predicted: Sequence[Net], latency_s: Array, sds: Array, families: Sequence[str]
 ) -> tuple[Scores, Array]:
     """Scores of n nets, each family predicted by a correction that was fitted to the others; log errors too."""
     errors = np.empty(len(latency_s))
+    kinds = np.array([net.is_quantised for net in predicted], dtype=np.bool_)
     for family in set(families):
         outside = np.array([one == family for one in families])
-        known_s = latency_s[~outside]
-        correction = Correction.none()
-        if len(known_s):
-            correction = Correction.fit(_those(measured, ~outside), known_s)
-            correction = correction.scaled_to(_those(predicted, ~outside), known_s)
-        errors[outside] = np.log(latency_s[outside] / correction.apply(_those(predicted, outside)))
+        others = _those(measured, ~outside), _those(predicted, ~outside), latency_s[~outside]
+        for kind in (False, True):
+            own = outside & (kinds == kind)
+            if own.any():
+                correction = correction_for(kind, *others)
+                errors[own] = np.log(latency_s[own] / correction.apply(_those(predicted, own)))
     return Scores(tuple(float(value) for value in np.abs(errors) / sds), tuple(families)), errors
 
 

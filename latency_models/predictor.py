@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_models.correction import GROUPS, Correction, Net, group_of, net_sd
+from latency_models.correction import GROUPS, Correction, Net, correction_for, group_of, is_whole, net_sd
 from latency_models.correction import held_out as held_out_scores
 from latency_models.estimate import LEARNED, Estimate, OperatorEstimate, Uncovered
 from latency_models.features import form
@@ -54,13 +54,18 @@ class Part:
 
 @dataclass
 class Predictor:
-    """What was learned about one target."""
+    """What was learned about one target.
+
+    `correction` is of nets that do not compute in whole numbers, `correction_quantised` of those that do; None takes
+    the other one.
+    """
 
     target: Target
     times: KernelTimes
     patterns: Patterns
     correction: Correction
     scores: Scores
+    correction_quantised: Correction | None = None
     energy: NetSums | None = None
     memory: NetSums | None = None
     seed: int = 0
@@ -109,8 +114,9 @@ class Predictor:
             target,
             times,
             patterns,
-            Correction.fit(own, latency_s).scaled_to(apart, latency_s),
+            correction_for(False, own, apart, latency_s),
             scores,
+            correction_for(True, own, apart, latency_s),
             energy=_energy(measured, apart),
             memory=_memory(measured),
             seed=seed,
@@ -180,7 +186,7 @@ class Predictor:
         """
         made = self._maker.of_model(model, shapes, batch)
         apart = taken_apart(made.kernels, self.times.predict(made.kernels))
-        one, parts = self.correction, []
+        one, parts = self.correction_of(apart), []
         without, with_overhead = apart.sums(one.overhead_s), apart.sums(0.0)
         for place, group in enumerate(GROUPS):
             parts.append(Part(f"kernels, {group}, alone", float(with_overhead[place])))
@@ -233,6 +239,10 @@ class Predictor:
 
         save(self, path)
 
+    def correction_of(self, net: Net) -> Correction:
+        """The correction for a net of its kind."""
+        return self.correction_quantised or self.correction if net.is_quantised else self.correction
+
     def spread_of(self, kernels: Sequence[KernelSpec], level: float = 0.9) -> Array:
         """How wide each kernel's interval is, to one side and relative, (n,): where measuring teaches most."""
         found: Array = np.expm1(np.minimum(5.0, normal_spans(level) * self.times.predict(kernels).sd))
@@ -241,8 +251,10 @@ class Predictor:
     def _latency(self, made: Kernels, times: Times) -> tuple[float, float]:
         """Seconds of the net, and the standard deviation of their logarithm; what is unknown counts for its bound."""
         unknown_s = sum(one.latency_s for one in made.unknown)
-        known_s = float(self.correction.apply([taken_apart(made.kernels, times)])[0]) if made.kernels else 0.0
-        latency_s = max(known_s + unknown_s, self.correction.per_run_s, LEAST_S)
+        apart = taken_apart(made.kernels, times)
+        correction = self.correction_of(apart)
+        known_s = float(correction.apply([apart])[0]) if made.kernels else 0.0
+        latency_s = max(known_s + unknown_s, correction.per_run_s, LEAST_S)
         sd = net_sd(np.append(times.time_s, unknown_s), np.append(times.sd, BOUND_SD))
         return latency_s, sd
 
@@ -323,7 +335,10 @@ def doubts(scores: Scores, level: float, metrics: Mapping[str, float] | None = N
 
 def taken_apart(kernels: Sequence[KernelSpec], times: Times) -> Net:
     """The kernels of a net with their times, by groups, for the correction."""
-    return Net(times.time_s, np.array([group_of(form(kernel).family) for kernel in kernels], dtype=np.int64))
+    families = [form(kernel).family for kernel in kernels]
+    group = np.array([group_of(family) for family in families], dtype=np.int64)
+    whole_s = times.time_s[np.array([is_whole(family) for family in families], dtype=np.bool_)].sum()
+    return Net(times.time_s, group, bool(2 * whole_s > times.time_s.sum()))
 
 
 def _energy(nets: Sequence[NetSample], apart: Sequence[Net]) -> NetSums | None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from latency_models.correction import LEAST_SD, TOGETHER
+from latency_models.correction import LEAST_SD, TOGETHER, Correction
 from latency_models.graph import Graph
 from latency_models.kernel_times import BOUND_SD
 from latency_models.making_kernels import Kernels
@@ -97,6 +97,7 @@ class GeneTable:
         self._predictor = predictor
         made = [self._made(slot) for slot in slots]
         context = _context(made)
+        self._correction = self._correction_of([one for slot in made for one in slot if one is not None], context)
         tables = self._merged(
             [_Table(slot.genes, self._rows_of(one, context)) for slot, one in zip(slots, made, strict=True)]
         )
@@ -146,7 +147,7 @@ class GeneTable:
         return self._estimates(sums, level)
 
     def _estimates(self, sums: Array, level: float) -> ManyEstimates:
-        correction = self._predictor.correction
+        correction = self._correction
         latency_s = np.maximum(sums[:, LATENCY] + correction.scale * correction.per_run_s, LEAST_S)
         total = np.maximum(sums[:, TIME], 1e-12)
         variance = (TOGETHER * sums[:, TOGETHER_S] ** 2 + (1 - TOGETHER) * sums[:, APART_S2]) / total**2
@@ -164,6 +165,12 @@ class GeneTable:
         graphs = (slot.build(values) for values in itertools.product(*map(range, sizes)))
         return [None if graph is None else self._predictor.kernels_of(graph) for graph in graphs]
 
+    def _correction_of(self, made: Sequence[Kernels], context: Context) -> Correction:
+        """All parts are of nets of one kind: in whole numbers or not."""
+        kernels = [kernel for one in made for kernel in one.kernels]
+        times = self._predictor.times.predict(kernels, context, is_part=True)
+        return self._predictor.correction_of(taken_apart(kernels, times))
+
     def _rows_of(self, made: Sequence[Kernels | None], context: Context) -> Array:
         return np.array([self._row(one, context) for one in made]).reshape(-1, 4)
 
@@ -175,7 +182,7 @@ class GeneTable:
         if not made.kernels:
             return np.array([unknown_s, unknown_s, unknown_s * BOUND_SD, (unknown_s * BOUND_SD) ** 2])
         times = self._predictor.times.predict(made.kernels, context, is_part=True)
-        correction = self._predictor.correction
+        correction = self._correction
         per_run_s = correction.scale * correction.per_run_s
         known_s = float(correction.apply([taken_apart(made.kernels, times)])[0]) - per_run_s
         parts = np.append(times.time_s * times.sd, unknown_s * BOUND_SD)

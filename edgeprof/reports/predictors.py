@@ -15,6 +15,7 @@ from rich.table import Table
 from edgeprof.models.groups import counted
 from edgeprof.reports.quantities import duration, percent, plain
 from latency_models.adapted import Adapted
+from latency_models.correction import Correction
 from latency_models.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -83,15 +84,21 @@ def render_provenance(name: str, predictor: Predictor | Adapted) -> RenderableTy
             f"{facts.get('n_kernels_of_own_runs')} kernels of your own runs"
             f"{_left_out(facts.get('n_own_runs_left_out'))}"
         )
-    one = predictor.correction
-    if one.n_nets:
-        factors = ", ".join(f"{value:.2f}" for value in one.factors)
-        lines.append(
-            f"  a net takes ({factors}) times its kernels that multiply, are depthwise, move; "
-            f"{duration(one.per_kernel_s)} a kernel, {duration(one.per_run_s)} a run; "
-            f"timing a kernel takes {duration(one.overhead_s)}; predicted nets are scaled by {one.scale:.2f}"
-        )
+    lines.extend(_render_correction("a net", predictor.correction))
+    if predictor.correction_quantised not in (None, predictor.correction):
+        lines.extend(_render_correction("one in whole numbers", predictor.correction_quantised))
     return Group(*lines)
+
+
+def _render_correction(what: str, one: Correction | None) -> list[str]:
+    if one is None or not one.n_nets:
+        return []
+    factors = ", ".join(f"{value:.2f}" for value in one.factors)
+    return [
+        f"  {what} takes ({factors}) times its kernels that multiply, are depthwise, move; "
+        f"{duration(one.per_kernel_s)} a kernel, {duration(one.per_run_s)} a run; "
+        f"timing a kernel takes {duration(one.overhead_s)}; predicted nets are scaled by {one.scale:.2f}"
+    ]
 
 
 def _left_out(n_runs: object) -> str:

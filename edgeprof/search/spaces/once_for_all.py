@@ -1,0 +1,115 @@
+"""Inverted residual blocks of elastic depth, kernel and expansion, at several resolutions and widths.
+
+The space of Cai et al., Once-for-all, 2020, over the stages of Howard et al., Searching for MobileNetV3, 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from edgeprof.search.space import Architecture, Gene, SearchSpace
+from latency_models.building import GraphBuilder, Value
+
+__all__ = ["OnceForAll", "Stage"]
+
+
+class Stage(NamedTuple):
+    """What is fixed in a stage: channels, the stride of its first block, the activation, and whether it is gated."""
+
+    channels: int
+    stride: int
+    activation: str
+    is_gated: bool
+
+
+MOBILENET_V3 = (
+    Stage(24, 2, "relu", False),
+    Stage(40, 2, "relu", True),
+    Stage(80, 2, "hard_swish", False),
+    Stage(112, 1, "hard_swish", True),
+    Stage(160, 2, "hard_swish", True),
+)
+DIVISOR = 8
+
+
+@dataclass(frozen=True)
+class OnceForAll(SearchSpace):
+    """The space. All but `stages` and what is behind them are the choices that genes have.
+
+    A block that is deeper than its stage has no kernel and no expansion: both are 0 in the canonical form.
+    """
+
+    resolutions: tuple[int, ...] = (128, 160, 192, 224)
+    widths: tuple[float, ...] = (0.75, 1.0)
+    depths: tuple[int, ...] = (2, 3, 4)
+    kernels: tuple[int, ...] = (3, 5, 7)
+    expansions: tuple[int, ...] = (3, 4, 6)
+    stages: tuple[Stage, ...] = MOBILENET_V3
+    stem: int = 16
+    stem_stride: int = 2
+    last: int = 960
+    head: int = 1280
+    image_channels: int = 3
+    n_classes: int = 1000
+    name: str = "once-for-all"
+
+    @property
+    def genes(self) -> tuple[Gene, ...]:
+        found = [Gene("resolution", self.resolutions, True), Gene("width", self.widths, True)]
+        for number in range(1, len(self.stages) + 1):
+            found.append(Gene(f"depth {number}", self.depths, True))
+            for block in range(1, max(self.depths) + 1):
+                found.append(Gene(f"kernel {number}.{block}", self.kernels, True))
+                found.append(Gene(f"expansion {number}.{block}", self.expansions, True))
+        return tuple(found)
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        found = list(architecture)
+        for start in self._starts():
+            first_missing = start + 1 + 2 * self.depths[architecture[start]]
+            found[first_missing : start + 1 + 2 * max(self.depths)] = [0] * (
+                2 * (max(self.depths) - self.depths[architecture[start]])
+            )
+        return tuple(found)
+
+    def build(self, net: GraphBuilder, architecture: Architecture) -> Value:
+        side, width = self.resolutions[architecture[0]], self.widths[architecture[1]]
+        x = net.image(side, side, self.image_channels)
+        x = net.conv(x, _rounded(self.stem * width), 3, self.stem_stride, activation="hard_swish")
+        for stage, start in zip(self.stages, self._starts(), strict=True):
+            for block in range(self.depths[architecture[start]]):
+                kernel, expansion = architecture[start + 1 + 2 * block : start + 3 + 2 * block]
+                stride = stage.stride if block == 0 else 1
+                x = _block(
+                    net, x, stage, _rounded(stage.channels * width), self.kernels[kernel], self.expansions[expansion],
+                    stride,
+                )  # fmt: skip
+        x = net.conv(x, _rounded(self.last * width), 1, activation="hard_swish")
+        x = (
+            net.dense(net.global_average(x, keep=False), self.head, activation="hard_swish")
+            if self.head
+            else (net.global_average(x, keep=False))
+        )
+        return net.dense(x, self.n_classes)
+
+    def _starts(self) -> Sequence[int]:
+        """The places of the genes of depth."""
+        return range(2, 2 + len(self.stages) * (1 + 2 * max(self.depths)), 1 + 2 * max(self.depths))
+
+
+def _rounded(channels: float) -> int:
+    """The nearest multiple of 8, which is no more than a tenth below what was wanted (Howard et al., 2017)."""
+    found = max(DIVISOR, int(channels + DIVISOR / 2) // DIVISOR * DIVISOR)
+    return found + DIVISOR if found < 0.9 * channels else found
+
+
+def _block(net: GraphBuilder, x: Value, stage: Stage, channels: int, kernel: int, expansion: int, stride: int) -> Value:
+    wide = net.conv(x, x.channels * expansion, 1, activation=stage.activation)
+    deep = net.depthwise(wide, kernel, stride, activation=stage.activation)
+    if stage.is_gated:
+        squeezed = net.conv(net.global_average(deep), _rounded(deep.channels / 4), 1, activation="relu")
+        deep = net.multiply(deep, net.conv(squeezed, deep.channels, 1, activation="hard_sigmoid"))
+    narrow = net.conv(deep, channels, 1)
+    return net.add(x, narrow) if narrow.shape == x.shape else narrow
