@@ -44,19 +44,21 @@ def read(
         from latency_models import tflite_graph
 
         graph = tflite_graph.parse(data, called, shapes, batch)
-        return replace(graph, notes=(*graph.notes, *_ignored(graph, batch)))
+        return replace(graph, notes=(*graph.notes, *_ignored(graph, shapes or {}, batch)))
     from latency_models import onnx_graph
 
     graph = onnx_graph.of_model(onnx_graph.parse(data, called), called, shapes, batch, default_dim)
     assumed = _assumed(graph, shapes or {}, batch, default_dim)
-    return replace(graph, notes=(*graph.notes, *assumed, *_ignored(graph, batch)))
+    return replace(graph, notes=(*graph.notes, *assumed, *_ignored(graph, shapes or {}, batch)))
 
 
-def _ignored(graph: Graph, batch: int | None) -> tuple[str, ...]:
+def _ignored(graph: Graph, shapes: Mapping[str, tuple[int, ...]], batch: int | None) -> tuple[str, ...]:
     """In words, that a batch was asked for which no input has."""
     first = [(graph.shape(name) or (None,))[0] for name in graph.inputs]
     if batch is None or batch in first:
         return ()
+    if shapes and set(graph.inputs) <= shapes.keys():
+        return (f"a batch of {batch} was asked for, but shapes were given for all inputs: these count",)
     return (f"a batch of {batch} was asked for, but the file fixes the first dimension of its inputs: nothing changed",)
 
 

@@ -154,7 +154,7 @@ class GeneTable:
         if level not in self._spans:
             self._spans[level] = self._predictor.scores.quantile(level)
         spans = self._spans[level]
-        factor = np.exp(np.minimum(20.0, spans * np.sqrt(LEAST_SD**2 + variance)))
+        factor = np.exp(np.minimum(20.0, spans * np.sqrt(LEAST_SD**2 + variance + self._predictor.uncorrected_sd**2)))
         return ManyEstimates(latency_s, latency_s / factor, latency_s * factor, level)
 
     # --- filling ---

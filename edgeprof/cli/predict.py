@@ -83,9 +83,12 @@ def _predictor(options: dict[str, Any]) -> Any:
         from edgeprof.models.groups import counted
 
         trained = counted(predictor.target.threads, "thread")
+        device, runtime = predictor.target.device, predictor.target.runtime
+        by = "" if runtime == "simulated" else f"--runtime {runtime} "
         raise UsageError(
             f"{predictor.target.name} was trained with {trained}, not with {threads}",
-            f"train another: edgeprof predictors train -d {predictor.target.device} --threads {threads}",
+            f"train another: edgeprof predictors train -d {device} {by}--threads {threads} "
+            f"--name {device}-{runtime}-{threads}threads",
         )
     return predictor
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from pathlib import Path
@@ -75,17 +76,19 @@ def artefact(name: str) -> Path:
     if path.suffix == SUFFIX or path.exists():
         if path.is_file():
             return path
-        raise EdgeprofError(f"there is no file {name}", "name a predictor of `edgeprof predictors list`, or its file")
+        what = "a folder, and no predictor" if path.is_dir() else "not there"
+        raise EdgeprofError(f"{name} is {what}", "name a predictor of `edgeprof predictors list`, or its file")
     found = predictors_dir() / f"{require_name(name)}{SUFFIX}"
     if not found.is_file():
-        known = ", ".join(names()) or "none yet"
+        known, alike = ", ".join(names()) or "none yet", difflib.get_close_matches(name, names(), n=3)
         if store_beside(name).is_file():
             raise EdgeprofError(
                 f"{name} is not there yet: its training was interrupted before it ended",
                 "type the same `edgeprof predictors train` again: it goes on where it was",
             )
         raise EdgeprofError(
-            f"there is no predictor {name}; there are: {known}", "train one: edgeprof predictors train -d DEVICE"
+            f"there is no predictor {name}; there are: {known}",
+            f"did you mean {' or '.join(alike)}?" if alike else "train one: edgeprof predictors train -d DEVICE",
         )
     return found
 

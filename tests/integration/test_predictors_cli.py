@@ -199,6 +199,9 @@ def test_no_device_at_all(trained: CommandLine) -> None:
     [
         (("predict", "model.onnx"), 2, "either -p NAME or --board BOARD"),
         (("predict", "model.onnx", "-p", "nobody"), 1, "there is no predictor nobody"),
+        (("predict", "model.onnx", "-p", "pi5-simulatd"), 1, "did you mean pi5-simulated?"),
+        (("predict", "model.onnx", "-p", "."), 1, ". is a folder, and no predictor"),
+        (("predict", "model.onnx", "-p", "gone.predictor"), 1, "gone.predictor is not there"),
         (("predict", "model.onnx", "-p", "pi5-simulated", "--level", "nan"), 2, "--level is not a number"),
         (("predict", "model.onnx", "-p", "pi5-simulated", "--json", ""), 1, "it is a directory"),
         (("predict", "model.onnx", "--board", "example"), 2, "nothing is published of example"),
@@ -209,7 +212,7 @@ def test_no_device_at_all(trained: CommandLine) -> None:
         (
             ("predict", "model.onnx", "-p", "pi5-simulated", "--threads", "4"),
             2,
-            "was trained with 1 thread, not with 4",
+            "train -d pi5 --threads 4 --name pi5-simulated-4threads",
         ),
         (("predict", "model.onnx", "--board", "pi-6"), 2, "did you mean"),
         (("predict", "model.onnx", "--board", "pi-4", "--threads", "9"), 2, "9 threads are not predicted"),

@@ -208,7 +208,22 @@ def test_a_level_that_is_none_is_refused(predictor: Predictor) -> None:
 def test_without_nets_the_sum_stands_and_says_that_its_interval_is_not_calibrated() -> None:
     estimate = Predictor.fit(TARGET, conv_samples(60)).estimate(kernels(relu(8, 8)))
 
-    assert any("only 0 whole nets" in note for note in estimate.notes)
+    assert any("no whole net was measured" in note for note in estimate.notes)
+
+
+def test_fewer_nets_never_make_an_interval_narrower_than_none() -> None:
+    one = kernels(*net(5))
+    none, many = (Predictor.fit(TARGET, conv_samples(60), nets(n)).estimate(one) for n in (0, 24))
+
+    assert none.high_s / none.latency_s > 1.4
+    assert many.high_s / many.latency_s < none.high_s / none.latency_s
+
+
+def test_a_model_in_which_nothing_runs_is_said_and_not_known_well(predictor: Predictor) -> None:
+    estimate = predictor.estimate(kernels())
+
+    assert estimate.high_s > 2 * estimate.latency_s > 0
+    assert "nothing in it runs: this is what calling a runtime takes" in estimate.notes
 
 
 def test_energy_and_memory_come_from_nets_that_were_measured_with_them(predictor: Predictor) -> None:

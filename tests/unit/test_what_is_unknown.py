@@ -119,6 +119,8 @@ def test_a_batch_that_changes_nothing_is_said_and_no_batch_at_all_refused() -> N
 
     assert any("a batch of 4 was asked for" in note for note in read(fixed, batch=4).notes)
     assert read(fixed, batch=1).notes == ()
+    given = read(fixed, batch=4, shapes={"x": (1, 3, 8, 8)}).notes
+    assert given == ("a batch of 4 was asked for, but shapes were given for all inputs: these count",)
     with pytest.raises(ShapeError, match="the batch is 0"):
         read(fixed, batch=0)
 
