@@ -3,7 +3,8 @@
 A net takes what its kernels take one by one, a little more or less for each kind (caches that are warm or cold), a
 little for each kernel (dispatch) and something for itself (calling the runtime). These few numbers are fitted to whole
 nets, drawn towards "nothing to correct", so that a handful of nets is enough. Nets that compute in whole numbers have
-numbers of their own: theirs are many small kernels between the large ones, and other loops.
+factors of their own: theirs are many small kernels between the large ones, and other loops. What a run and timing a
+kernel cost is the runtime's, and the same for all.
 """
 
 from __future__ import annotations
@@ -111,27 +112,21 @@ class Correction:
     @classmethod
     def _with_overhead(cls, overhead_s: float, nets: Sequence[Net], latency_s: Array) -> tuple[Correction, float]:
         """The correction, and how badly it fits."""
-        sums = np.stack([net.sums(overhead_s) for net in nets])
-        columns = np.concatenate([sums, np.ones((len(sums), 1))], axis=1) / latency_s[:, None]
-        weights = np.ones(len(sums))
-        found = NOTHING
-        for _ in range(5):
-            rows = np.concatenate([columns * (weights / ERROR)[:, None], np.diag(1.0 / BELIEF)])
-            wanted = np.concatenate([weights / ERROR, NOTHING / BELIEF])
-            found = np.linalg.lstsq(rows, wanted, rcond=None)[0]
-            errors = np.abs(columns @ found - 1.0)
-            typical = max(0.01, float(np.median(errors)))
-            weights = np.sqrt(np.minimum(1.0, 2.0 * typical / np.maximum(errors, 1e-9)))
-        factors = tuple(float(max(LEAST_SHARE, value)) for value in found[:3])
-        made = cls(
-            (factors[0], factors[1], factors[2]),
-            float(max(0.0, found[3])),
-            float(max(0.0, found[4])),
-            overhead_s,
-            len(sums),
-        )
+        found = _weights(nets, latency_s, overhead_s, None)
+        made = cls._of_weights(found, overhead_s, len(nets))
         errors = np.minimum(np.abs(np.log(made.apply(nets) / latency_s)), 1.0)
-        return made, float(np.mean(errors)) + float((((found - NOTHING) / BELIEF) ** 2).sum()) * ERROR / len(sums) / 10
+        return made, float(np.mean(errors)) + float((((found - NOTHING) / BELIEF) ** 2).sum()) * ERROR / len(nets) / 10
+
+    @classmethod
+    def _of_weights(cls, found: Array, overhead_s: float, n_nets: int) -> Correction:
+        factors = tuple(float(max(LEAST_SHARE, value)) for value in found[:3])
+        per_kernel_s, per_run_s = (float(max(0.0, value)) for value in found[3:])
+        return cls((factors[0], factors[1], factors[2]), per_kernel_s, per_run_s, overhead_s, n_nets)
+
+    def refitted(self, nets: Sequence[Net], latency_s: Array) -> Correction:
+        """With factors, and seconds a kernel, from other nets: a run, and timing a kernel, cost what they did."""
+        found = _weights(nets, latency_s, self.overhead_s, self.per_run_s)
+        return self._of_weights(found, self.overhead_s, len(nets))
 
     def apply(self, nets: Sequence[Net]) -> Array:
         """Latencies of n nets in seconds, (n,)."""
@@ -145,6 +140,27 @@ class Correction:
         return replace(self, scale=self.scale * math.exp(off * len(nets) / (len(nets) + BELIEF_IN_SCALE)))
 
 
+def _weights(nets: Sequence[Net], latency_s: Array, overhead_s: float, per_run_s: float | None) -> Array:
+    """The factors of groups, the seconds a kernel and a run, (5,), by robust least squares of relative errors.
+
+    `per_run_s` is what a run takes, where it is known.
+    """
+    sums = np.stack([net.sums(overhead_s) for net in nets])
+    columns = np.concatenate([sums, np.ones((len(sums), 1))], axis=1) / latency_s[:, None]
+    nothing, belief = NOTHING.copy(), BELIEF.copy()
+    if per_run_s is not None:
+        nothing[4], belief[4] = per_run_s, 1e-9
+    weights, found = np.ones(len(sums)), nothing
+    for _ in range(5):
+        rows = np.concatenate([columns * (weights / ERROR)[:, None], np.diag(1.0 / belief)])
+        wanted = np.concatenate([weights / ERROR, nothing / belief])
+        found = np.linalg.lstsq(rows, wanted, rcond=None)[0]
+        errors = np.abs(columns @ found - 1.0)
+        typical = max(0.01, float(np.median(errors)))
+        weights = np.sqrt(np.minimum(1.0, 2.0 * typical / np.maximum(errors, 1e-9)))
+    return np.asarray(found, dtype=np.float64)
+
+
 def correction_for(
     is_quantised: bool, measured: Sequence[Net], predicted: Sequence[Net], latency_s: Array
 ) -> Correction:
@@ -156,13 +172,14 @@ def correction_for(
         predicted: the same with what is predicted of their kernels.
         latency_s: what they took as a whole.
     """
-    chosen = np.array([net.is_quantised == is_quantised for net in measured], dtype=np.bool_)
-    if chosen.sum() < FEWEST_OF_KIND:
-        chosen[:] = True
-    if not chosen.any():
+    if not measured:
         return Correction.none()
-    found = Correction.fit(_those(measured, chosen), latency_s[chosen])
-    return found.scaled_to(_those(predicted, chosen), latency_s[chosen])
+    found = Correction.fit(measured, latency_s)
+    own = np.array([net.is_quantised == is_quantised for net in measured], dtype=np.bool_)
+    if own.sum() < FEWEST_OF_KIND or own.all():
+        return found.scaled_to(predicted, latency_s)
+    refitted = found.refitted(_those(measured, own), latency_s[own])
+    return refitted.scaled_to(_those(predicted, own), latency_s[own])
 
 
 def held_out(
