@@ -36,7 +36,10 @@ class Layers(SearchSpace):
     genes = tuple(Gene(f"width {k}", (8, 16, 24, 32), True) for k in range(8))
 
     def build(self, net: GraphBuilder, architecture: Architecture) -> Value:
-        raise NotImplementedError
+        x = net.image(8, 8)
+        for value, gene in zip(architecture, self.genes, strict=True):
+            x = net.conv(x, int(str(gene.choices[value])), 1)
+        return x
 
 
 SPACE = Layers()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgeprof.search.space import Architecture, Gene, SearchSpace
+from edgeprof.training.scenes import squeeze_excite
 from latency_models.building import GraphBuilder, Value
 
 __all__ = ["OnceForAll", "Stage"]
@@ -109,7 +110,6 @@ def _block(net: GraphBuilder, x: Value, stage: Stage, channels: int, kernel: int
     wide = net.conv(x, x.channels * expansion, 1, activation=stage.activation)
     deep = net.depthwise(wide, kernel, stride, activation=stage.activation)
     if stage.is_gated:
-        squeezed = net.conv(net.global_average(deep), _rounded(deep.channels / 4), 1, activation="relu")
-        deep = net.multiply(deep, net.conv(squeezed, deep.channels, 1, activation="hard_sigmoid"))
+        deep = squeeze_excite(net, deep, _rounded(deep.channels / 4), "hard_sigmoid")
     narrow = net.conv(deep, channels, 1)
     return net.add(x, narrow) if narrow.shape == x.shape else narrow

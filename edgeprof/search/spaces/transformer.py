@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeprof.search.space import Architecture, Gene, SearchSpace
+from edgeprof.training.scenes import attention
 from latency_models.building import GraphBuilder, Value
 
 __all__ = ["Transformer"]
@@ -55,19 +56,7 @@ class Transformer(SearchSpace):
             x = net.dense(net.input((1, self.length, self.inputs)), width)
         for block in range(self.depths[architecture[1]]):
             ratio = self.ratios[architecture[FIXED_GENES + block]]
-            x = net.add(x, _attention(net, net.layer_norm(x), heads))
+            x = net.add(x, attention(net, net.layer_norm(x), heads))
             inner = net.dense(net.layer_norm(x), ratio * width, activation="gelu")
             x = net.add(x, net.dense(inner, width))
         return net.dense(net.mean(net.layer_norm(x)), self.n_classes)
-
-
-def _attention(net: GraphBuilder, x: Value, heads: int) -> Value:
-    batch, length, width = x.shape
-
-    def head(value: Value) -> Value:
-        return net.transpose(net.reshape(value, (batch, length, heads, width // heads)), (0, 2, 1, 3))
-
-    query, key, value = (head(net.dense(x, width)) for _ in range(3))
-    scores = net.softmax(net.matmul(query, key, transpose_b=True))
-    mixed = net.transpose(net.matmul(scores, value), (0, 2, 1, 3))
-    return net.dense(net.reshape(mixed, (batch, length, width)), width)
