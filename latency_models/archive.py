@@ -217,6 +217,8 @@ def unpacked(manifest: dict[str, Any], parts: Mapping[str, bytes], name: str) ->
 def opened(file: Path | io.BytesIO, name: str) -> dict[str, bytes]:
     """All parts of an archive; nothing of them is known to be right yet (see `manifest_of`)."""
     again = "copy it again, or train it again"
+    if (len(file.getbuffer()) if isinstance(file, io.BytesIO) else file.stat().st_size) == 0:
+        raise ArchiveError(f"{name} is empty: {again}")
     try:
         with zipfile.ZipFile(file) as archive:
             infos = archive.infolist()

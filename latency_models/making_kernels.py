@@ -101,7 +101,8 @@ class KernelMaker:
         groups: Sequence[Sequence[Operator]] = self._patterns.groups(_each_time(graph))
         unseen = sorted({node.type for group in groups if not self._patterns.knows(group) for node in group})
         if unseen and self._target.runtime != UNKNOWN:
-            told = (*told, f"the runtime was never seen to run {', '.join(unseen)}: taken as a kernel of its own")
+            alone = "it is taken to run alone" if len(unseen) == 1 else "each is taken to run alone"
+            told = (*told, f"which kernels the runtime makes of {', '.join(unseen)} was never seen: {alone}")
         return self._described(graph, groups, (*graph.notes, *told))
 
     def _require_its_format(self, graph: Graph) -> None:
@@ -235,7 +236,7 @@ def _why_not_described(graph: Graph, group: Sequence[Operator]) -> str:
     """Why there is no kernel for these nodes, in words."""
     shapes = [graph.shape(name) for node in group for name in (*node.inputs, *node.outputs) if name]
     if any(dim is not None and dim < 0 for shape in shapes for dim in shape or ()):
-        return "it comes out smaller than nothing with these sizes of inputs"
+        return "its output would have a negative size with these sizes of inputs"
     return "a shape that it needs is not known before the model runs"
 
 

@@ -274,7 +274,7 @@ class Predictor:
         found: dict[str, Any] = {}
         few = "too few nets were measured with it when this predictor was trained"
         if self.energy is None or not made.kernels:
-            found["energy_missing"] = f"{few} (predictors train --energy)"
+            found["energy_missing"] = f"{few}: train with --energy, for longer where it was"
         else:
             apart = taken_apart(made.kernels, times)
             found["energy"] = self.energy.interval(energy_columns(apart.time_s, apart.group), level)
@@ -304,15 +304,20 @@ class Predictor:
         return found
 
     def _uncovered(self, made: Kernels, times: Times) -> Sequence[Uncovered]:
-        bounded = [
-            Uncovered(
-                operator=", ".join(made.nodes[k]) or kernel.type,
-                reason=f"{kernel.type}: {self.times.reason(form(kernel).family)}",
-                latency_s=float(times.time_s[k]),
+        bounded = []
+        for k, kernel in enumerate(made.kernels):
+            if times.basis[k] != BOUND:
+                continue
+            family = form(kernel).family
+            # The family says the element type too, in which a kind may be new that is known in another.
+            kind = family if family.startswith(kernel.type) else f"{kernel.type} ({family})"
+            bounded.append(
+                Uncovered(
+                    operator=", ".join(made.nodes[k]) or kernel.type,
+                    reason=f"{kind}: {self.times.reason(family)}",
+                    latency_s=float(times.time_s[k]),
+                )
             )
-            for k, kernel in enumerate(made.kernels)
-            if times.basis[k] == BOUND
-        ]
         return [*bounded, *made.unknown]
 
 

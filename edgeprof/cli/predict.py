@@ -61,7 +61,7 @@ def predict(models: tuple[Path, ...], **options: Any) -> int:
         estimate = _estimate(answer, path, options)
         if estimate is None:
             continue
-        documents.append(to_document(path.name, estimate))
+        documents.append(to_document(path.name, estimate, str(path)))
         out.print(render_estimate(path.name, estimate, options["top"], options["name"]))
     if options["json_target"] is not None and (documents or len(models) > 1):
         write_text(options["json_target"], write_documents(documents, is_one=len(models) == 1))

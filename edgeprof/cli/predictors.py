@@ -69,7 +69,7 @@ def train(device_name: str, **options: Any) -> int:
     """
     from edgeprof.fleet import Fleet
     from edgeprof.places import fleet_file
-    from edgeprof.training.keeping import require_folder, require_name, store_beside
+    from edgeprof.training.keeping import require_folder, require_name
 
     if options["budget_s"] is not None and options["more_s"] is not None:
         raise click.UsageError("--budget is for the whole training, --more for what comes on top: give one of them")
@@ -78,7 +78,7 @@ def train(device_name: str, **options: Any) -> int:
     name = require_name(options["name"] or f"{device.name}-{runtime}")
     require_folder()
     plan = _plan(runtime, options)
-    trained = _train(device, plan, name, store_beside(name), options)
+    trained = _train(device, plan, name, options)
     _tell_end(trained, name)
     return EXIT_SOME_FAILED if trained.ended_by == "lost" else 0
 
@@ -110,7 +110,7 @@ def _wanted(paths: tuple[Path, ...]) -> list[KernelSpec]:
     return [kernel for kernel in found if kernel is not None]
 
 
-def _train(device: Device, plan: Plan, name: str, place: Path, options: dict[str, Any]) -> Trained:
+def _train(device: Device, plan: Plan, name: str, options: dict[str, Any]) -> Trained:
     from dataclasses import replace
 
     from edgeprof.metering import metered
@@ -118,15 +118,14 @@ def _train(device: Device, plan: Plan, name: str, place: Path, options: dict[str
     from edgeprof.profiling import OpenDevice
     from edgeprof.run import Run
     from edgeprof.spooled import considerate
-    from edgeprof.store import Store
-    from edgeprof.training.keeping import SUFFIX
+    from edgeprof.training.keeping import SUFFIX, predictors_dir, training_store
     from edgeprof.training.loop import Training, spent_s
 
-    with Store(str(place)) as store, OpenDevice(device, measure=metered(considerate)) as opened:
+    with training_store(name) as store, OpenDevice(device, measure=metered(considerate)) as opened:
         if options["more_s"] is not None:
             kept = [one for one in store.read(store.list()) if isinstance(one, Run)]
             plan = replace(plan, budget_s=spent_s(kept) + options["more_s"])
-        teller, path = _Teller(plan.budget_s, name), place.parent / f"{name}{SUFFIX}"
+        teller, path = _Teller(plan.budget_s, name), predictors_dir() / f"{name}{SUFFIX}"
 
         def heard(event: Event) -> None:
             teller.tell(event)
@@ -174,23 +173,25 @@ class _Teller:
     def tell(self, event: Event) -> None:
         """Print an event, if it is worth it."""
         from edgeprof.cli.output import console
+        from edgeprof.models.groups import counted
         from edgeprof.reports.estimate import render_predictor
         from edgeprof.reports.quantities import duration
 
         if event.predictor is not None:
-            click.echo(f"{self._name}: {event.done} models measured in {duration(event.spent_s)}:")
-            console().print(render_predictor(event.predictor.metrics, top=8))
+            click.echo(f"{self._name}: {counted(event.done, 'model')} measured in {duration(event.spent_s)}:")
+            console().print(render_predictor(event.predictor.metrics, worst=8))
         elif event.what in ("lost", "reconnected"):
             click.echo(f"edgeprof: {event.what}: {event.text}", err=True)
         elif event.what == "refused":
             click.echo(f"edgeprof: not measured: {event.text}", err=True)
         elif time.monotonic() - self._told_s > TELL_EVERY_S:
             left_s = max(0.0, self._budget_s - event.spent_s)
-            click.echo(f"  {event.done} models measured, {duration(left_s)} of measuring left", err=True)
+            click.echo(f"  {counted(event.done, 'model')} measured, {duration(left_s)} of measuring left", err=True)
             self._told_s = time.monotonic()
 
 
 def _tell_end(trained: Trained, name: str) -> None:
+    from edgeprof.reports.predictors import what_of
     from edgeprof.training.keeping import SUFFIX, predictors_dir
 
     reasons = {
@@ -201,8 +202,8 @@ def _tell_end(trained: Trained, name: str) -> None:
     }
     provenance = trained.predictor.provenance
     click.echo(
-        f"ended: {reasons[trained.ended_by]}. {provenance['n_kernels']} kernels and {provenance['n_nets']} whole nets "
-        f"of {provenance['n_models']} models are used; {provenance['n_disturbed']} models were disturbed and are not."
+        f"ended: {reasons[trained.ended_by]}. {what_of(provenance)} are used; "
+        f"{provenance['n_disturbed']} of the models were disturbed and are not."
     )
     if provenance.get("n_own_runs_left_out"):
         click.echo(

@@ -126,8 +126,8 @@ def _bill(estimate: Estimate, top: int) -> Table:
 # --- predictors -------------------------------------------------------------------------------------------------------
 
 
-def render_predictor(metrics: Mapping[str, float], top: int = 40) -> RenderableType:
-    """Held-out errors: end to end, and of each family of kernels."""
+def render_predictor(metrics: Mapping[str, float], worst: int | None = None) -> RenderableType:
+    """Held-out errors: end to end, and of each family of kernels, or of so many that weigh most: error times number."""
     parts: list[RenderableType] = []
     n = int(metrics.get("nets/n", 0))
     if n:
@@ -141,19 +141,22 @@ def render_predictor(metrics: Mapping[str, float], top: int = 40) -> RenderableT
     if not families:
         return Group(*parts)
     table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("kernels held out")
+    table.add_column("kernels held out" if worst is None else "kernels held out that err most")
     for name in ("measured", "mean error", "within 10 %"):
         table.add_column(name, justify="right")
-    families.sort(key=lambda name: -metrics[f"kernels/{name}/n"])
-    for name in families[:top]:
+    count = {name: int(metrics[f"kernels/{name}/n"]) for name in families}
+    error = {name: metrics[f"kernels/{name}/mape"] for name in families}
+    families.sort(key=lambda name: -count[name] * (1.0 if worst is None else error[name]))
+    shown = families[:worst]
+    for name in shown:
         table.add_row(
             escape(name),
-            str(int(metrics[f"kernels/{name}/n"])),
-            percent(metrics[f"kernels/{name}/mape"]),
+            str(count[name]),
+            percent(error[name]),
             percent(metrics[f"kernels/{name}/within10"]),
         )
-    if len(families) > top:
-        table.add_row(f"{len(families) - top} more families", "", "", "")
+    if len(families) > len(shown):
+        table.add_row(f"{len(families) - len(shown)} more (predictors show NAME)", "", "", "")
     parts.append(table)
     return Group(*parts)
 
@@ -161,11 +164,12 @@ def render_predictor(metrics: Mapping[str, float], top: int = 40) -> RenderableT
 # --- documents --------------------------------------------------------------------------------------------------------
 
 
-def to_document(model: str, estimate: Estimate) -> dict[str, Any]:
+def to_document(model: str, estimate: Estimate, path: str | None = None) -> dict[str, Any]:
     """The prediction as JSON: docs/reference/predictions.md. Infinite distances are null."""
     return {
         "schema": SCHEMA,
         "model": model,
+        "path": path,
         "target": estimate.target,
         "origin": estimate.origin,
         "latency_s": estimate.latency_s,
@@ -205,7 +209,10 @@ def _finite(value: float) -> float | None:
 def _interval(found: Any, unit: str) -> dict[str, float] | None:
     if found is None:
         return None
-    return {f"value_{unit}": found.value, f"low_{unit}": found.low, f"high_{unit}": found.high, "level": found.level}
+    value, low, high = found.value, found.low, found.high
+    if unit == "bytes":
+        value, low, high = round(value), round(low), round(high)
+    return {f"value_{unit}": value, f"low_{unit}": low, f"high_{unit}": high, "level": found.level}
 
 
 def write_documents(documents: Sequence[dict[str, Any]], *, is_one: bool) -> str:

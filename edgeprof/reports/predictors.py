@@ -21,7 +21,7 @@ from latency_models.predictor import Predictor
 if TYPE_CHECKING:
     from edgeprof.training.evaluating import Evaluation
 
-__all__ = ["render_evaluation", "render_list", "render_provenance", "to_row", "to_rows"]
+__all__ = ["render_evaluation", "render_list", "render_provenance", "to_row", "to_rows", "what_of"]
 
 
 def to_row(name: str, predictor: Predictor | Adapted) -> dict[str, Any]:
@@ -67,7 +67,8 @@ def render_provenance(name: str, predictor: Predictor | Adapted) -> RenderableTy
     target, facts = predictor.target, predictor.provenance
     lines = [
         f"[bold]{escape(name)}[/]: {escape(plain(target.machine))} ({target.architecture}), {target.runtime} "
-        f"{target.runtime_version}, {target.threads} threads, {target.delegate or 'no delegate'}: {target.origin}",
+        f"{target.runtime_version}, {counted(target.threads, 'thread')}, {target.delegate or 'no delegate'}: "
+        f"{target.origin}",
     ]
     if "measured_from_s" in facts:
         begun = time.strftime("%Y-%m-%d %H:%M", time.gmtime(float(str(facts["measured_from_s"]))))
@@ -79,15 +80,23 @@ def render_provenance(name: str, predictor: Predictor | Adapted) -> RenderableTy
         return Group(*lines, _render_blend(predictor))
     if "n_models" in facts:
         lines.append(
-            f"  {facts.get('n_kernels')} kernels and {facts.get('n_nets')} whole nets of {facts.get('n_models')} "
-            f"models; {facts.get('n_disturbed')} were disturbed and are not used; "
-            f"{facts.get('n_kernels_of_own_runs')} kernels of your own runs"
+            f"  {what_of(facts)}; {facts.get('n_disturbed')} of the models were disturbed and are not used; "
+            f"{counted(int(str(facts.get('n_kernels_of_own_runs') or 0)), 'kernel')} of your own runs"
             f"{_left_out(facts.get('n_own_runs_left_out'))}"
         )
     lines.extend(_render_correction("a net", predictor.correction))
     if predictor.correction_quantised not in (None, predictor.correction):
         lines.extend(_render_correction("one in whole numbers", predictor.correction_quantised))
     return Group(*lines)
+
+
+def what_of(facts: Mapping[str, object]) -> str:
+    """What a predictor was made of, in words."""
+    kernels, nets, models = (
+        counted(int(str(facts.get(name) or 0)), noun)
+        for name, noun in (("n_kernels", "kernel"), ("n_nets", "whole net"), ("n_models", "model"))
+    )
+    return f"{kernels} and {nets} of {models}"
 
 
 def _render_correction(what: str, one: Correction | None) -> list[str]:
@@ -131,6 +140,11 @@ def render_evaluation(name: str, evaluation: Evaluation) -> RenderableType:
         parts.append(f"{escape(name)}: the verdict of every run speaks against it, so that none counts in figures")
     else:
         parts.append(f"{escape(name)}: no run could be compared")
+        if not evaluation.left_out:
+            parts.append(
+                "  no run of its device and runtime is in the store: "
+                "edgeprof profile MODEL -d DEVICE --operators makes one"
+            )
     n_doubtful = sum(not row.is_dependable for row in evaluation.rows)
     if found is not None and n_doubtful:
         parts.append(f"  {n_doubtful} more are shown, but do not count: their verdict speaks against them")

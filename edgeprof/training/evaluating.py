@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgeprof.errors import MeasurementError
+from edgeprof.models.groups import counted
 from edgeprof.run import Run
 from edgeprof.statistics import summarise
 from edgeprof.training.observed import net_sample, target_of
@@ -83,12 +84,12 @@ def evaluate_runs(predictor: Predictor | Adapted, runs: Sequence[Run], level: fl
                 is_dependable=verdict.is_dependable,
             )
         )
-    counted = [row for row in rows if row.is_dependable]
+    dependable = [row for row in rows if row.is_dependable]
     found = figures(
-        [row.measured_s for row in counted],
-        [row.predicted_s for row in counted],
-        [row.low_s for row in counted],
-        [row.high_s for row in counted],
+        [row.measured_s for row in dependable],
+        [row.predicted_s for row in dependable],
+        [row.low_s for row in dependable],
+        [row.high_s for row in dependable],
     )
     return Evaluation(rows=tuple(rows), left_out=left_out, figures=found)
 
@@ -96,7 +97,8 @@ def evaluate_runs(predictor: Predictor | Adapted, runs: Sequence[Run], level: fl
 def _unfit(predictor: Predictor | Adapted, run: Run) -> str | None:
     target = replace(target_of(run), device=predictor.target.device)
     if target != predictor.target:
-        return f"another target: {target.runtime} {target.runtime_version}, {target.threads} threads, {target.origin}"
+        threads = counted(target.threads, "thread")
+        return f"another target: {target.runtime} {target.runtime_version}, {threads}, {target.origin}"
     if run.id in _own_runs(predictor):
         return "the predictor was trained with it"
     if net_sample(run, "") is None:

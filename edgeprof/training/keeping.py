@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from edgeprof.errors import EdgeprofError, UsageError
 from edgeprof.places import data_dir
 
 if TYPE_CHECKING:
+    from edgeprof.store import Store
     from latency_models.adapted import Adapted
     from latency_models.predictor import Predictor
 
@@ -24,6 +27,7 @@ __all__ = [
     "require_folder",
     "require_name",
     "store_beside",
+    "training_store",
 ]
 
 SUFFIX = ".predictor"
@@ -109,7 +113,7 @@ def load_predictor(name: str) -> Predictor | Adapted:
     except OtherKind as error:
         raise EdgeprofError(str(error), "name one of `edgeprof predictors list`") from error
     except ArchiveError as error:
-        raise EdgeprofError(str(error), "train it again: edgeprof predictors train") from error
+        raise EdgeprofError(str(error), "edgeprof predictors train -d DEVICE trains one") from error
     except OSError as error:
         raise EdgeprofError(f"{path}: cannot be read: {error.strerror or error}", "check the file") from error
 
@@ -117,6 +121,29 @@ def load_predictor(name: str) -> Predictor | Adapted:
 def store_beside(name: str) -> Path:
     """The store of the training of this name."""
     return predictors_dir() / f"{require_name(name)}{STORE_SUFFIX}"
+
+
+@contextlib.contextmanager
+def training_store(name: str) -> Iterator[Store]:
+    """The store of the training of this name, made where there is none.
+
+    One that was made here is removed where measuring fails at once: it would promise something to go on with.
+    """
+    from edgeprof.store import Store
+
+    path = store_beside(name)
+    is_new, is_empty = not path.exists(), False
+    try:
+        with Store(str(path)) as store:
+            try:
+                yield store
+            except BaseException:
+                is_empty = not store.list(limit=1)
+                raise
+    finally:
+        if is_new and is_empty:
+            for one in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+                one.unlink(missing_ok=True)
 
 
 def names() -> list[str]:

@@ -201,11 +201,11 @@ def _held_out_process(process: GaussianProcess, x: Array, folds: NDArray[np.int6
 
 
 def _trees_without(x: Array, y: Array, weights: Array, folds: NDArray[np.int64], seed: int) -> dict[int, Trees]:
-    """Of each fold the trees that were fitted to the others; none where there are no others."""
+    """Of each fold the trees that were fitted to the others; none where these are too few."""
     found = {}
     for fold in np.unique(folds):
         others = folds != fold
-        if others.any():
+        if others.sum() >= FEWEST:
             found[int(fold)] = Trees.fit(x[others], y[others], weights[others], seed)
     return found
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeprof.models.example import write_example
+from edgeprof.store import Store
 from tests.integration.command_line import CommandLine
 from tests.integration.test_campaign import wait_for
 
@@ -139,6 +140,24 @@ def test_an_interrupted_training_is_told_from_none(trained: CommandLine) -> None
     assert done.returncode == 1
     assert "its training was interrupted before it ended" in done.stderr
     assert "goes on where it was" in done.stderr
+
+
+def test_a_training_that_is_refused_at_once_leaves_nothing_to_go_on_with(trained: CommandLine) -> None:
+    done = trained.run("predictors", "train", "-d", "pi5", "--runtime", "onnxruntime", "--name", "no-such")
+
+    assert done.returncode == 2
+    assert "it has no onnxruntime" in done.stderr
+    assert not list((trained.folder / "edgeprof" / "predictors").glob("no-such*"))
+
+
+def test_without_runs_to_compare_it_says_how_to_make_one(trained: CommandLine, tmp_path: Path) -> None:
+    with Store(str(tmp_path / "empty.sqlite")):
+        pass
+
+    done = trained.run("predictors", "evaluate", "pi5-simulated", "--store", str(tmp_path / "empty.sqlite"))
+
+    assert done.returncode == 3
+    assert "edgeprof profile MODEL -d DEVICE --operators makes one" in done.stdout
 
 
 def test_ten_nets_adapt_it_to_another_device(trained: CommandLine) -> None:

@@ -53,7 +53,7 @@ def test_what_was_never_seen_is_a_kernel_of_its_own_and_named() -> None:
     made = KernelMaker(TARGET, Patterns.learn(SEEN)).of_graph(graph)
 
     assert [kernel.type for kernel in made.kernels] == ["Conv", "HardSwish"]
-    assert any("never seen to run HardSwish" in note for note in made.notes)
+    assert any("makes of HardSwish was never seen: it is taken to run alone" in note for note in made.notes)
 
 
 def test_what_runs_once_or_names_a_variable_is_no_kernel() -> None:

@@ -80,7 +80,7 @@ def test_an_unknown_operator_counts_for_a_bound_and_is_named(predictor: Predicto
     assert with_it.latency_s > without.latency_s
     (uncovered,) = with_it.uncovered
     assert uncovered.operator == f"node {len(one)}"
-    assert "Whirl: no kernel of this kind was ever measured" in uncovered.reason
+    assert "Whirl float32: no kernel of this kind was ever measured" in uncovered.reason
     assert uncovered.latency_s > 0
     assert not with_it.is_covered
     assert with_it.high_s / with_it.latency_s > without.high_s / without.latency_s
@@ -172,6 +172,16 @@ def test_too_few_of_a_kind_are_bounded_and_said() -> None:
     estimate = Predictor.fit(TARGET, samples).estimate(kernels(strange(30)))
 
     assert "only 2 of this kind were measured" in estimate.uncovered[0].reason
+
+
+def test_what_nearly_all_comes_from_one_model_is_learned_too() -> None:
+    """Without that model too little is left for trees."""
+    samples = conv_samples(60, seed=3)
+    one_model = [replace(one, source="a model", group="a model") for one in samples[:59]]
+
+    predicted = KernelTimes.fit([*one_model, samples[59]])[0].predict([conv(16, 16, 16)])
+
+    assert np.isfinite(predicted.time_s).all()
 
 
 def test_a_constant_target_is_learned_as_what_it_is() -> None:
