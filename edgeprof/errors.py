@@ -21,6 +21,8 @@ EdgeprofError
 │   ├── DeviceGivenUp           a device does nothing more in it
 │   └── Stopped                 it was told to stop
 ├── CarbonError                 no grams can be computed, or not of this place or device
+├── SearchError                 a search cannot begin or go on
+│   └── EvaluationFailed        one candidate could not be judged, which is a result
 ├── MeasurementError            a profile from which nothing can be computed
 ├── MeterError                  a power meter beside the device, or its trace, is of no use
 └── StoreError                  the store of profiles
@@ -143,3 +145,11 @@ class StoreError(EdgeprofError):
 
 class Fenced(StoreError):
     """Another controller took this campaign over: its results count, this one's do not."""
+
+
+class SearchError(EdgeprofError):
+    """A search cannot begin or go on: contradictory limits, a study that is not there, a space that cannot be built."""
+
+
+class EvaluationFailed(SearchError):
+    """One candidate could not be judged: a result like any other, and no reason to stop."""

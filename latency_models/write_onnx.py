@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ REACH = {"int8": (-100, 100), "uint8": (28, 228)}
 INTEGERS = ("int8", "uint8", "int32", "int64")
 
 
-def onnx_bytes(graph: Graph, seed: int | None = 0) -> bytes:
+def onnx_bytes(graph: Graph, seed: int | None = 0, weights: Mapping[str, NDArray[np.float32]] | None = None) -> bytes:
     """The file of a graph that a builder made.
 
     Weights are drawn so that activations keep their size through deep nets (He et al., Delving deep into rectifiers,
@@ -32,6 +33,7 @@ def onnx_bytes(graph: Graph, seed: int | None = 0) -> bytes:
     Args:
         graph: of format onnx.
         seed: of the weights; None for weights that are all alike, where only the graph matters.
+        weights: those that are known, by name, such as trained ones.
 
     Raises:
         GraphError: the graph is of another format, or has something that a file cannot have.
@@ -39,14 +41,14 @@ def onnx_bytes(graph: Graph, seed: int | None = 0) -> bytes:
     if graph.format != "onnx":
         raise GraphError(f"{graph.name} is a {graph.format} graph: it cannot be an ONNX file")
     try:
-        return _file(graph, None if seed is None else np.random.default_rng(seed))
+        return _file(graph, None if seed is None else np.random.default_rng(seed), weights or {})
     except (ValueError, TypeError, KeyError) as error:
         raise GraphError(f"{graph.name} cannot be written as a file: {error}") from error
 
 
-def _file(graph: Graph, rng: np.random.Generator | None) -> bytes:
+def _file(graph: Graph, rng: np.random.Generator | None, known: Mapping[str, NDArray[np.float32]]) -> bytes:
     weights = [
-        numpy_helper.from_array(_values(tensor, rng), tensor.name)
+        numpy_helper.from_array(_known(tensor, known) if tensor.name in known else _values(tensor, rng), tensor.name)
         for tensor in graph.tensors.values()
         if tensor.is_constant
     ]
@@ -69,6 +71,13 @@ def _file(graph: Graph, rng: np.random.Generator | None) -> bytes:
 
 def _value(tensor: Tensor) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(tensor.name, element_type(tensor.dtype or "float32"), tensor.shape)
+
+
+def _known(tensor: Tensor, known: Mapping[str, NDArray[np.float32]]) -> NDArray[Any]:
+    values = np.ascontiguousarray(known[tensor.name], dtype=tensor.dtype or "float32")
+    if values.shape != tensor.shape:
+        raise ValueError(f"{tensor.name} has the shape {tensor.shape}, and its weights {values.shape}")
+    return values
 
 
 def _values(tensor: Tensor, rng: np.random.Generator | None) -> NDArray[Any]:

@@ -41,6 +41,10 @@ COMMANDS = {
     "predictors": ("edgeprof.cli.predictors:predictors", "Turn a device into a predictor of latency."),
     "sim": ("edgeprof.cli.sim:sim", "Boards that can be simulated, for people who have none."),
     "campaign": ("edgeprof.cli.campaign:campaign", "Many models on many devices: interleaved, retried, resumed."),
+    "search": (
+        "edgeprof.cli.search:search",
+        "Networks for a device: accuracy against latency, energy, memory, carbon.",
+    ),
     "carbon": ("edgeprof.cli.carbon:carbon", "Grams of CO2e per inference, with every input's source."),
     "runs": ("edgeprof.cli.runs:runs", "Profiles that were kept: list, show, compare, export."),
 }

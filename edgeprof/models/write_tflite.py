@@ -41,7 +41,7 @@ LSTM_STATES = (18, 19)
 INTEGER_REACH = {"int8": 100, "int32": 1000}
 
 
-def tflite_bytes(graph: Graph, seed: int = 0) -> bytes:
+def tflite_bytes(graph: Graph, seed: int = 0, weights: Mapping[str, NDArray[np.float32]] | None = None) -> bytes:
     """The file of a graph that a builder made.
 
     Weights are drawn so that activations keep their size through deep nets (He et al., Delving deep into rectifiers,
@@ -50,7 +50,11 @@ def tflite_bytes(graph: Graph, seed: int = 0) -> bytes:
     Args:
         graph: of format tflite.
         seed: of the weights.
+        weights: those that are known, by name, such as trained ones.
     """
+    known = {
+        name: np.ascontiguousarray(values, dtype=graph.tensors[name].dtype) for name, values in (weights or {}).items()
+    }
     rng = np.random.default_rng(seed)
     names = list(graph.tensors)
     number = {name: k for k, name in enumerate(names)}
@@ -61,7 +65,9 @@ def tflite_bytes(graph: Graph, seed: int = 0) -> bytes:
     states = {
         node.inputs[place] for node in graph.operators if node.type.endswith("SEQUENCE_LSTM") for place in LSTM_STATES
     }
-    tensors = [_tensor(graph.tensors[name], buffers, axes.get(name), name in states, rng) for name in names]
+    tensors = [
+        _tensor(graph.tensors[name], buffers, axes.get(name), name in states, rng, known.get(name)) for name in names
+    ]
     operators = [_operator(node, code_of[node.type, _version(graph, node)], number) for node in graph.operators]
     main = {
         "Tensors": tensors,
@@ -148,7 +154,14 @@ def _channel_axes(graph: Graph) -> dict[str, int]:
     return axes
 
 
-def _tensor(tensor: Tensor, buffers: list[Table], axis: int | None, is_state: bool, rng: np.random.Generator) -> Table:
+def _tensor(
+    tensor: Tensor,
+    buffers: list[Table],
+    axis: int | None,
+    is_state: bool,
+    rng: np.random.Generator,
+    known: NDArray[Any] | None = None,
+) -> Table:
     shape = [dim or 0 for dim in tensor.shape or ()]
     dtype = tensor.dtype or "float32"
     fields: dict[str, Any] = {
@@ -161,7 +174,8 @@ def _tensor(tensor: Tensor, buffers: list[Table], axis: int | None, is_state: bo
         fields["IsVariable"] = True
     if tensor.is_constant:
         fields["Buffer"] = len(buffers)
-        buffers.append(Table("Buffer", {"Data": _values(tensor, tuple(shape), rng).reshape(-1).view(np.uint8)}))
+        values = _values(tensor, tuple(shape), rng) if known is None else known
+        buffers.append(Table("Buffer", {"Data": values.reshape(-1).view(np.uint8)}))
     if tensor.scale is not None:
         n = shape[axis] if axis is not None and tensor.is_constant and shape else 1
         fields["Quantization"] = Table(

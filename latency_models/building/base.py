@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from latency_models.graph import Graph, GraphError, Operator
+from latency_models.graph import Graph, GraphError, Operator, Tensor
 
 __all__ = ["ACTIVATIONS", "BuildError", "GraphBuilder", "Pair", "Value", "broadcast", "pair", "windows"]
 
@@ -87,6 +88,21 @@ class GraphBuilder(ABC):
             raise BuildError(f"no precision {precision!r}: it is float32 or int8")
         self.name = name
         self.precision = precision
+        self._parts: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that are being built, from the outermost on."""
+        return self._parts
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """What is built inside belongs to a part of the net: nets of a search share the weights of equal parts."""
+        self._parts = (*self._parts, name)
+        try:
+            yield
+        finally:
+            self._parts = self._parts[:-1]
 
     # --- what comes in and goes out ---
 
@@ -121,6 +137,11 @@ class GraphBuilder(ABC):
     @abstractmethod
     def operators(self) -> tuple[Operator, ...]:
         """What was built so far."""
+
+    @property
+    @abstractmethod
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The tensors so far, in the order in which they came to be; weights have no values."""
 
     @abstractmethod
     def graph(self, *outputs: Value) -> Graph:

@@ -9,7 +9,7 @@ from latency_models.building.base import ACTIVATIONS, BuildError, GraphBuilder, 
 from latency_models.building.checks import joined, require_image, require_no_image, require_positive
 from latency_models.building.quantising import Quantiser
 from latency_models.building.recording import Recorder
-from latency_models.graph import Graph, Operator
+from latency_models.graph import Graph, Operator, Tensor
 
 __all__ = ["OPSET", "OnnxBuilder"]
 
@@ -51,6 +51,10 @@ class OnnxBuilder(GraphBuilder):
     @property
     def operators(self) -> tuple[Operator, ...]:
         return self._made.operators
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self._made.tensors
 
     def graph(self, *outputs: Value) -> Graph:
         if not outputs:

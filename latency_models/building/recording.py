@@ -24,6 +24,11 @@ class Recorder:
         """What was added so far."""
         return tuple(self._operators)
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The tensors so far, in the order in which they came to be."""
+        return tuple(self._tensors.values())
+
     def tensor(self, name: str) -> Tensor:
         """A tensor by name."""
         return self._tensors[name]

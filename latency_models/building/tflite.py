@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from latency_models.building.base import ACTIVATIONS, BuildError, GraphBuilder, Pair, Value, broadcast, pair, windows
 from latency_models.building.checks import joined, require_image, require_no_image, require_positive
 from latency_models.building.recording import Recorder
-from latency_models.graph import Graph, Operator
+from latency_models.graph import Graph, Operator, Tensor
 
 __all__ = ["TfliteBuilder"]
 
@@ -68,6 +68,10 @@ class TfliteBuilder(GraphBuilder):
     @property
     def operators(self) -> tuple[Operator, ...]:
         return self._made.operators
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self._made.tensors
 
     def graph(self, *outputs: Value) -> Graph:
         if not outputs:
@@ -253,7 +257,7 @@ class TfliteBuilder(GraphBuilder):
         variance = self._reduced(
             self._layer("SQUARED_DIFFERENCE", [x.name, mean], x.shape), [len(x.shape) - 1], one, keep=True
         )
-        raised = self._layer("ADD", [variance, self._scalar(1e-3)], one, _elementwise("ADD"))
+        raised = self._layer("ADD", [variance, self._scalar(1e-5)], one, _elementwise("ADD"))
         root = self._layer("RSQRT", [raised], one)
         gain = self._layer("MUL", [root, self._data((x.channels,))], x.shape, _elementwise("MUL"))
         scaled = self._layer("MUL", [x.name, gain], x.shape, _elementwise("MUL"))

@@ -15,6 +15,7 @@ from edgeprof.search.strategies.by_optuna import OptunaStrategy
 from edgeprof.search.strategies.by_pymoo import PymooStrategy
 from edgeprof.search.strategies.evolution import RegularisedEvolution
 from edgeprof.search.strategies.guided import Guided
+from edgeprof.search.strategies.local_search import LocalSearch
 from edgeprof.search.strategies.random_search import RandomSearch
 from latency_models.building import GraphBuilder, Value
 
@@ -25,6 +26,7 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "nsga2": partial(OptunaStrategy, sampler="nsga2", population=10),
     "nsga3": partial(OptunaStrategy, sampler="nsga3", population=10),
     "pymoo": partial(PymooStrategy, population=10),
+    "local": LocalSearch,
     "guided": Guided,
 }
 
@@ -126,3 +128,13 @@ def test_hard_limits_are_searched_within(name: str) -> None:
     by_chance = np.mean([one.excess == 0 for one in searched(RandomSearch(SPACE, 2, 0), 100, limit=0.25)[60:]])
     assert within > by_chance + 0.2
     assert any(one.excess == 0 for one in told)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_who_goes_on_asks_what_would_have_been_asked(name: str) -> None:
+    whole = [one.architecture for one in searched(STRATEGIES[name](SPACE, 2, 3), 40)]
+    begun = searched(STRATEGIES[name](SPACE, 2, 3), 27)
+    again = STRATEGIES[name](SPACE, 2, 3)
+    again.replay(begun)
+
+    assert [one.architecture for one in searched(again, 13)] == whole

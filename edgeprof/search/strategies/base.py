@@ -34,22 +34,33 @@ class Told:
 class Strategy(ABC):
     """Asked and told, in any order: several may be asked for before the first is told.
 
-    The same seed and the same answers give the same questions. An architecture is asked for again only where the space
-    has no other.
+    The same seed and the same answers give the same questions, whether or not the process was started anew in between:
+    what is drawn depends on the seed and on how many were asked for, and whoever goes on calls `replay`. An
+    architecture is asked for again only where the space has no other.
     """
 
     def __init__(self, space: SearchSpace, n_objectives: int, seed: int = 0) -> None:
         self.space = space
         self.n_objectives = n_objectives
+        self.seed = seed
         self.rng = np.random.default_rng(seed)
+        self.n_asked = 0
         self.told: list[Told] = []
         self.asked: set[Architecture] = set()
 
     def ask(self) -> Architecture:
         """The next architecture to evaluate."""
+        self.rng = np.random.default_rng([self.seed, self.n_asked])
         found = self._next()
+        self.n_asked += 1
         self.asked.add(found)
         return found
+
+    def replay(self, told: Sequence[Told]) -> None:
+        """Take the answers of an earlier process, one after another, as if each had been asked for here."""
+        for one in told:
+            self.n_asked += 1
+            self.tell(one)
 
     def tell(self, told: Told | Sequence[Told]) -> None:
         """What was found; also of architectures that this strategy never asked for."""

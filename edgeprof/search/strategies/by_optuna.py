@@ -44,6 +44,12 @@ class OptunaStrategy(Strategy):
         self._open.setdefault(found, []).append(trial)
         return found
 
+    def replay(self, told: Sequence[Told]) -> None:
+        """Optuna's samplers have generators of their own, which move on with every question."""
+        for one in told:
+            self.ask()
+            self.tell(one)
+
     def tell(self, told: Told | Sequence[Told]) -> None:
         super().tell(told)
         for one in [told] if isinstance(told, Told) else told:

@@ -36,6 +36,12 @@ class PymooStrategy(Strategy):
             self._open = dict.fromkeys(self._waiting)
         return self._waiting.pop(0) if self._waiting else self._fresh()
 
+    def replay(self, told: Sequence[Told]) -> None:
+        """Generations are made as they were."""
+        for one in told:
+            self.ask()
+            self.tell(one)
+
     def tell(self, told: Told | Sequence[Told]) -> None:
         super().tell(told)
         for one in [told] if isinstance(told, Told) else told:

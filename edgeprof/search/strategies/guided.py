@@ -7,6 +7,7 @@ al., 2011), times the probability that it keeps the limits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,43 +39,47 @@ class Guided(Strategy):
     def __init__(self, space: SearchSpace, n_objectives: int, seed: int = 0) -> None:
         super().__init__(space, n_objectives, seed)
         self._n_first = int(np.clip(2 * len(space.genes), FEWEST_FIRST, MOST_FIRST))
-        # What was most evident the last time, for each column of what is told, and after how many.
-        self._theta: dict[int, Array] = {}
+        # Of fewer nothing is concluded.
+        self._fewest = max(self._n_first // 2, n_objectives + 2)
+        # After how many it was fitted the last time, and what was most evident then, for each column of what is told.
         self._fitted_at = 0
+        self._theta: list[Array | None] = []
 
     def _next(self) -> Architecture:
         known = [one for one in self.told if one.values is not None]
-        if len(self.asked) < self._n_first or len(known) < self.n_objectives + 2:
+        if len(self.asked) < self._n_first or len(known) < self._fewest:
             return self._fresh()
         kept = [one for one in known if one.excess == 0] or known
         best = is_on_front(np.array([one.values for one in kept], dtype=np.float64))
         candidates = self._candidates([one.architecture for one, is_best in zip(kept, best, strict=True) if is_best])
         if not candidates:
             return self._fresh()
-        values = _spread_out(np.array([one.values for one in known], dtype=np.float64))
-        over = np.array([one.over for one in known], dtype=np.float64).reshape(len(known), -1)
-        mean, sd = self._predicted(known, np.concatenate([values, over], axis=1), candidates)
-        m = self.n_objectives
+        mean, sd = self._predicted(known, candidates)
+        m, values = self.n_objectives, _columns(known)[:, : self.n_objectives]
         worth = _probability_below_0(mean[:, m:], sd[:, m:])
         ruling = values[[one.excess == 0 for one in known]]
         if len(ruling):
             worth *= _boxes(ruling).expected_gain(mean[:, :m], sd[:, :m])
         return candidates[int(np.argmax(worth))]
 
-    def _predicted(
-        self, known: Sequence[Told], columns: Array, candidates: Sequence[Architecture]
-    ) -> tuple[Array, Array]:
+    def _predicted(self, known: Sequence[Told], candidates: Sequence[Architecture]) -> tuple[Array, Array]:
         """Mean and standard deviation of each column (n, c) for candidates, both (candidates, c)."""
+        self._fit(known)
         x, groups = self.space.encode([one.architecture for one in known])
         z, _ = self.space.encode(candidates)
-        refit = len(known) >= REFIT_AT * self._fitted_at
-        self._fitted_at = len(known) if refit else self._fitted_at
-        found = []
-        for k in range(columns.shape[1]):
-            process = GeneProcess.fit(x, groups, columns[:, k], self._theta.get(k), keep=not refit and k in self._theta)
-            self._theta[k] = process.theta
-            found.append(process.predict(z))
+        columns, found = _columns(known), []
+        for k, theta in enumerate(self._theta):
+            found.append(GeneProcess.fit(x, groups, columns[:, k], theta, keep=True).predict(z))
         return np.stack([mean for mean, _ in found], axis=1), np.stack([sd for _, sd in found], axis=1)
+
+    def _fit(self, known: Sequence[Told]) -> None:
+        """Lengths and amplitudes, now and then, each time from what was known at that point: so it can be replayed."""
+        while (n := max(math.ceil(REFIT_AT * self._fitted_at), self._fewest)) <= len(known):
+            x, groups = self.space.encode([one.architecture for one in known[:n]])
+            columns = _columns(known[:n])
+            before = self._theta or [None] * columns.shape[1]
+            self._theta = [GeneProcess.fit(x, groups, columns[:, k], before[k]).theta for k in range(columns.shape[1])]
+            self._fitted_at = n
 
     def _candidates(self, best: Sequence[Architecture]) -> list[Architecture]:
         """Not asked for yet: near the front, and anywhere."""
@@ -86,6 +91,13 @@ class Guided(Strategy):
         for _ in range(N_ANYWHERE):
             found[self.space.sample(self.rng)] = None
         return [one for one in found if one not in self.asked]
+
+
+def _columns(known: Sequence[Told]) -> Array:
+    """Objectives, spread out, and by how much limits are exceeded, (n, c)."""
+    values = _spread_out(np.array([one.values for one in known], dtype=np.float64))
+    over = np.array([one.over for one in known], dtype=np.float64).reshape(len(known), -1)
+    return np.concatenate([values, over], axis=1)
 
 
 def _boxes(values: Array) -> Boxes:

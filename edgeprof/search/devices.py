@@ -1,0 +1,164 @@
+"""Devices that measure candidates, in the loop of a search or at its end. What they measure is kept in the study."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from device_agents import wire
+from edgeprof.energy.model import model_energy
+from edgeprof.errors import (
+    AgentLost,
+    DeviceGivenUp,
+    EvaluationFailed,
+    JobRefused,
+    LinkError,
+    MeasurementError,
+    ModelError,
+    StoreError,
+)
+from edgeprof.fleet import Device
+from edgeprof.metering import metered
+from edgeprof.models import read_model
+from edgeprof.profiling import OpenDevice, Settings
+from edgeprof.run import Run
+from edgeprof.search.evaluation import Value
+from edgeprof.search.space import Architecture, SearchSpace
+from edgeprof.spooled import considerate
+from edgeprof.statistics import summarise
+from edgeprof.store import Store
+from edgeprof.training.measuring import FORMATS, model_bytes
+
+__all__ = ["Bench", "values_of"]
+
+AWAY = (AgentLost, LinkError, DeviceGivenUp)
+RECONNECTS_S = (1.0, 5.0, 20.0)
+IN_THE_LOOP = wire.Schedule(rounds=3, min_runs=10, min_s=0.2, max_s=2.0, warmup_min_runs=3)
+AT_THE_END = wire.Schedule(rounds=5, min_runs=20, min_s=0.5, max_s=5.0)
+GATE = wire.Gate(timeout_s=5.0)
+# Refusals that are about the device and not about one net.
+OF_DEVICE = frozenset({"leased", "runtime-missing"})
+
+
+@dataclass
+class Bench:
+    """One device with one runtime; a context manager. `runs` is where what it measured is kept."""
+
+    device: Device
+    runtime: str
+    space: SearchSpace
+    runs: Path
+    threads: int = 1
+    energy: bool = False
+    sleep: Callable[[float], None] = time.sleep
+    on_lost: Callable[[str], None] = lambda text: None
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _opened: OpenDevice | None = None
+    _measured: dict[Architecture, dict[str, Value]] = field(default_factory=dict)
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+        self._opened = None
+
+    @property
+    def format(self) -> str:
+        """The format that its runtime takes."""
+        return FORMATS[self.runtime]
+
+    def measure(self, architecture: Architecture) -> dict[str, Value]:
+        """Latency of an architecture with weights that do not matter, and energy where it was asked for.
+
+        Raises:
+            EvaluationFailed: the net does not run there.
+            LinkError, AgentError: the device is lost, also after some time.
+        """
+        if architecture not in self._measured:
+            data = model_bytes(self.space.graph(architecture, self.format))
+            name = f"candidate-{'-'.join(map(str, architecture))}"
+            self._measured[architecture] = values_of(self.profile(data, name, IN_THE_LOOP))
+        return self._measured[architecture]
+
+    def profile(self, data: bytes, name: str, schedule: wire.Schedule = AT_THE_END) -> Run:
+        """Measure a file; the run is kept.
+
+        Raises:
+            EvaluationFailed: it does not run there.
+            LinkError, AgentError: the device is lost, also after some time.
+        """
+        settings = Settings(
+            runtime=self.runtime,
+            options=wire.RuntimeOptions(threads=self.threads),
+            schedule=schedule,
+            gate=GATE,
+            check_outputs=False,
+            energy=wire.EnergyPlan() if self.energy else None,
+        )
+        with tempfile.TemporaryDirectory(prefix="edgeprof-search-") as folder:
+            path = Path(folder) / f"{name[:80]}.{'onnx' if self.format == 'onnx' else 'tflite'}"
+            path.write_bytes(data)
+            for wait_s in (*RECONNECTS_S, None):
+                try:
+                    run = self._open().profile(read_model(path), settings)
+                    break
+                except JobRefused as refusal:
+                    if refusal.kind in OF_DEVICE:
+                        raise
+                    raise EvaluationFailed(f"{self.device.name} refuses it: {refusal}") from refusal
+                except ModelError as error:
+                    raise EvaluationFailed(str(error)) from error
+                except AWAY as error:
+                    if wait_s is None:
+                        raise
+                    self.on_lost(f"{self.device.name}: {error}; trying again")
+                    self._close()
+                    self.sleep(wait_s)
+        self._keep(run)
+        return run
+
+    def _open(self) -> OpenDevice:
+        if self._opened is None:
+            self._opened = self._stack.enter_context(OpenDevice(self.device, measure=metered(considerate)))
+        return self._opened
+
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.disconnect()
+
+    def _keep(self, run: Run) -> None:
+        with Store(str(self.runs)) as store:
+            try:
+                store.add(run)
+            except StoreError as error:
+                self.on_lost(f"the run is not kept: {error}")
+
+
+def values_of(run: Run) -> dict[str, Value]:
+    """Latency with its interval, and energy where a meter was read.
+
+    Raises:
+        EvaluationFailed: nothing can be said of the run.
+    """
+    try:
+        found = summarise(run.profile)
+    except MeasurementError as error:
+        raise EvaluationFailed(f"{run.device}: {error}") from error
+    origin = run.profile.origin
+    low, high = found.median_low_s, found.median_high_s
+    if low is None or high is None:  # too few runs for an interval: all that was seen
+        low, high = found.min_s, found.max_s
+    values = {"latency": Value(found.median_s, low, high, origin)}
+    if run.profile.energy is not None:
+        try:
+            energy = model_energy(run.profile.energy)
+        except MeasurementError:
+            return values  # a pass without a number says nothing
+        per_run = energy.net_j
+        values["energy"] = Value(per_run.value, per_run.low, per_run.high, origin)
+    return values

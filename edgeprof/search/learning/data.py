@@ -1,0 +1,222 @@
+"""What nets are trained and judged on: images or sound in folders, arrays, and small sets that come with packages.
+
+Three parts that have nothing in common: nets learn from the first, the search chooses by the second, and the third is
+looked at when all is decided. A part that is not given is dealt from what is, by class, with a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprof.errors import UsageError
+
+__all__ = ["DIGITS", "Dataset", "Part", "read_data", "split"]
+
+Array = NDArray[np.float32]
+Labels = NDArray[np.int64]
+DIGITS = "digits"
+AEON = "aeon:"
+# Of the samples whose parts are not given.
+VALID_SHARE, TEST_SHARE = 0.2, 0.2
+PARTS = ("train", "valid", "test")
+FEWEST = 2
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples and their classes: images (n, channels, height, width), or tokens (n, length, width), and (n,)."""
+
+    x: Array
+    y: Labels
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Three parts, scaled so that every channel of the first has mean 0 and deviation 1; how, is in `words`."""
+
+    name: str
+    train: Part
+    valid: Part
+    test: Part
+    classes: tuple[str, ...]
+    words: str = ""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample, in torch's order."""
+        return self.train.x.shape[1:]
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.classes)
+
+
+def read_data(source: str, *, kind: str = "images", side: int | None = None, seed: int = 0) -> Dataset:
+    """Read a data set.
+
+    Args:
+        source: "digits" (scikit-learn's), "aeon:NAME" (a set that is in aeon's package), an .npz file with `x` and `y`
+            or with `x_train`, `y_train` and the like, or a folder with a folder of files for each class.
+        kind: what is in such a folder: "images" or "sound" (16-bit wav of about a second).
+        side: of images in folders, which are made so large.
+        seed: of the split, where it is not given.
+
+    Raises:
+        UsageError: there is none, or nothing can be learned from it.
+    """
+    if source == DIGITS:
+        return _digits(seed)
+    if source.startswith(AEON):
+        return _of_aeon(source.removeprefix(AEON), seed)
+    path = Path(source).expanduser()
+    if path.suffix == ".npz":
+        return _of_npz(path, seed)
+    if path.is_dir():
+        from edgeprof.search.learning.folders import of_folder
+
+        return _complete(path.name, *of_folder(path, kind, side), seed)
+    raise UsageError(
+        f"there is no data {source!r}", "name digits, aeon:NAME, an .npz file, or a folder with a folder for each class"
+    )
+
+
+def _digits(seed: int) -> Dataset:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise UsageError(
+            "digits come with scikit-learn, which is not there", "pip install 'edgeprof[search]'"
+        ) from error
+    found = load_digits()
+    x = found.images.astype(np.float32)[:, None]
+    return _complete(DIGITS, {"": (x, found.target.astype(np.int64))}, tuple(map(str, range(10))), seed)
+
+
+def _of_aeon(name: str, seed: int) -> Dataset:
+    """Series of several channels as images of height 1, all as long as the longest of them."""
+    try:
+        from aeon.datasets import load_classification
+    except ImportError as error:
+        raise UsageError(f"{name} comes with aeon, which is not there", "pip install 'edgeprof[datasets]'") from error
+    found: dict[str, tuple[Array, NDArray[np.str_]]] = {}
+    for part in ("train", "test"):
+        try:
+            x, y = load_classification(name, split=part, load_equal_length=False)
+        except Exception as error:  # it looks for what it has not on the net, and has many ways to fail
+            raise UsageError(f"aeon has no set {name}: {error}", "JapaneseVowels and BasicMotions are in it") from error
+        found[part] = (_of_equal_length(x), np.asarray(y, dtype=np.str_))
+    length = max(x.shape[-1] for x, _ in found.values())
+    classes = sorted({str(one) for _, y in found.values() for one in y})
+    given = {
+        part: (
+            np.pad(x, ((0, 0), (0, 0), (0, 0), (0, length - x.shape[-1]))),
+            np.array([classes.index(str(one)) for one in y], dtype=np.int64),
+        )
+        for part, (x, y) in found.items()
+    }
+    return _complete(name, given, tuple(classes), seed)
+
+
+def _of_equal_length(series: object) -> Array:
+    """Series of (channels, length) as (n, channels, 1, longest), with zeros behind the shorter ones."""
+    rows = [np.asarray(one, dtype=np.float32) for one in series]  # type: ignore[attr-defined]
+    length = max(row.shape[-1] for row in rows)
+    return np.stack([np.pad(row, ((0, 0), (0, length - row.shape[-1])))[:, None] for row in rows])
+
+
+def _of_npz(path: Path, seed: int) -> Dataset:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}", "make it with numpy.savez(file, x=..., y=...)") from error
+    given: dict[str, tuple[Array, Labels]] = {}
+    for part in ("", *PARTS):
+        end = f"_{part}" if part else ""
+        if f"x{end}" in arrays and f"y{end}" in arrays:
+            given[part] = (arrays[f"x{end}"].astype(np.float32), arrays[f"y{end}"])
+    if not given:
+        raise UsageError(
+            f"{path} has {', '.join(sorted(arrays)) or 'nothing'}, and neither x and y nor x_train and y_train",
+            "make it with numpy.savez(file, x=..., y=...)",
+        )
+    classes = sorted({str(one) for _, y in given.values() for one in np.asarray(y).ravel()}, key=_by_number)
+    number = {name: k for k, name in enumerate(classes)}
+    numbered = {
+        part: (x, np.array([number[str(one)] for one in np.asarray(y).ravel()], dtype=np.int64))
+        for part, (x, y) in given.items()
+    }
+    return _complete(path.stem, numbered, tuple(classes), seed)
+
+
+def _by_number(name: str) -> tuple[int, float, str]:
+    try:
+        return 0, float(name), name
+    except ValueError:
+        return 1, 0.0, name
+
+
+def _complete(name: str, given: Mapping[str, tuple[Array, Labels]], classes: tuple[str, ...], seed: int) -> Dataset:
+    """Deal the parts that are missing, check all of it, and scale it."""
+    parts = {part: Part(*_checked(name, x, y)) for part, (x, y) in given.items()}
+    if "" in parts:
+        rest, test = split(parts.pop(""), TEST_SHARE, seed)
+        parts = {"train": rest, "test": test, **parts}
+    if "train" not in parts:
+        raise UsageError(f"{name} has no part to learn from", "give it one named train, or all of it without names")
+    if "test" not in parts:
+        parts["train"], parts["test"] = split(parts["train"], TEST_SHARE, seed)
+    if "valid" not in parts:
+        parts["train"], parts["valid"] = split(parts["train"], VALID_SHARE / (1 - TEST_SHARE), seed + 1)
+    shapes = {part.x.shape[1:] for part in parts.values()}
+    if len(shapes) > 1:
+        raise UsageError(f"{name} has samples of different shapes: {sorted(shapes)}", "make them alike")
+    if len(classes) < FEWEST or any(not len(part) for part in parts.values()):
+        raise UsageError(f"{name} has {len(classes)} classes and a part without samples", "give at least two classes")
+    return _scaled(Dataset(name, parts["train"], parts["valid"], parts["test"], classes))
+
+
+def _checked(name: str, x: Array, y: Labels) -> tuple[Array, Labels]:
+    if len(x) != len(y):
+        raise UsageError(f"{name} has {len(x)} samples and {len(y)} classes of samples", "give one for each")
+    if x.ndim == 2:
+        x = x[:, :, None, None].transpose(0, 2, 3, 1)  # one channel, one row
+    elif x.ndim == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
+        x = x.transpose(0, 3, 1, 2)  # channels last, as images are kept
+    elif x.ndim not in (3, 4):
+        raise UsageError(f"{name} has samples of {x.ndim - 1} dimensions", "give 1, 2 (tokens) or 3 (images)")
+    if not np.isfinite(x).all():
+        raise UsageError(f"{name} has samples that are not finite numbers", "mend or leave out these samples")
+    return np.ascontiguousarray(x, dtype=np.float32), y
+
+
+def split(part: Part, share: float, seed: int) -> tuple[Part, Part]:
+    """Two parts, the second with this share of every class, at least one of each that has two."""
+    rng = np.random.default_rng(seed)
+    taken = np.zeros(len(part), dtype=np.bool_)
+    for label in np.unique(part.y):
+        places = rng.permutation(np.flatnonzero(part.y == label))
+        n_taken = max(1, round(share * len(places))) if len(places) > 1 else 0
+        taken[places[:n_taken]] = True
+    return Part(part.x[~taken], part.y[~taken]), Part(part.x[taken], part.y[taken])
+
+
+def _scaled(data: Dataset) -> Dataset:
+    axes = (0, 2, 3) if data.train.x.ndim == 4 else (0, 1)
+    mean = data.train.x.mean(axis=axes, keepdims=True)
+    sd = np.maximum(data.train.x.std(axis=axes, keepdims=True), 1e-6)
+    scaled: Callable[[Part], Part] = lambda part: replace(part, x=((part.x - mean) / sd).astype(np.float32))  # noqa: E731
+    words = f"subtract {_listed(mean)} and divide by {_listed(sd)}, by channel: mean and deviation of the training part"
+    return replace(data, train=scaled(data.train), valid=scaled(data.valid), test=scaled(data.test), words=words)
+
+
+def _listed(values: Array) -> str:
+    return "[" + ", ".join(f"{value:.6g}" for value in values.ravel()) + "]"

@@ -1,0 +1,184 @@
+"""The work of one worker of a study: ask, evaluate, tell, until a budget is spent; go on where others were killed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+from edgeprof.errors import AgentError, LinkError
+from edgeprof.own_cost import OwnCost, Recorder
+from edgeprof.search.evaluating import Evaluator
+from edgeprof.search.evaluation import Evaluation
+from edgeprof.search.space import Architecture
+from edgeprof.search.spending import COST, costs_of, elapsed_s
+from edgeprof.search.strategies.base import Strategy
+from edgeprof.search.study import ABANDONED, DONE, RUNNING, Study, Trial
+
+__all__ = ["Budget", "Ended", "Event", "Worker"]
+
+# So many candidates in a row that limits rule out: the strategy will not find others.
+MOST_RULED_OUT = 2000
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be spent: evaluations, seconds over all sittings of one worker, grams of the search itself."""
+
+    evaluations: int
+    time_s: float | None = None
+    grams: float | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened: `what` is "evaluated", "ruled out", "taken over", "waiting", "lost" or "told"."""
+
+    what: str
+    n_done: int = 0
+    result: Evaluation | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Why a worker ended: "evaluations", "time", "grams", "space" (nothing is left that keeps the limits) or "lost"."""
+
+    by: str
+    text: str = ""
+
+
+@dataclass
+class Worker:
+    """One process of a search. `grams` says how many grams stand for what was recorded; `until_clean` waits."""
+
+    study: Study
+    strategy: Strategy
+    evaluator: Evaluator
+    budget: Budget
+    recorder: Recorder
+    grams: Callable[[Sequence[OwnCost]], float]
+    until_clean: Callable[[], None] = lambda: None
+    on_event: Callable[[Event], None] = lambda event: None
+    clock: Callable[[], float] = time.monotonic
+    _began_s: float = 0.0
+    _known: set[int] = field(default_factory=set)
+    _n_ruled_out: int = 0
+
+    def run(self) -> Ended:
+        """Work until a budget is spent.
+
+        Raises:
+            SearchError: the study's folder is gone, or nothing can be predicted.
+        """
+        self._began_s = self.clock()
+        self._replay()
+        while True:
+            spent = self._spent()
+            if spent is not None:
+                return spent
+            self.until_clean()
+            chosen = self._choose()
+            if isinstance(chosen, Ended):
+                return chosen
+            number, foreseen = chosen
+            try:
+                result = self.evaluator.evaluate(foreseen, self._results())
+            except (LinkError, AgentError) as error:
+                self._save_cost()
+                return Ended("lost", f"{error}; what to do: {error.advice or 'look at the device, then resume'}")
+            self._end(number, result)
+
+    # --- choosing ---
+
+    def _replay(self) -> None:
+        """What was found in earlier sittings, in the order in which it was asked for."""
+        with self.study.alone():
+            ended = [one for one in self.study.trials() if one.result is not None and one.state != RUNNING]
+        self.strategy.replay([one.result.told(self.evaluator.goals) for one in ended if one.result is not None])
+        self._known = {one.number for one in ended}
+
+    def _choose(self) -> tuple[int, Evaluation] | Ended:
+        """The next candidate worth an evaluation, which is noted as begun."""
+        while True:
+            with self.study.alone():
+                trials = self._synchronised()
+                n_counted = sum(one.state in (DONE, RUNNING) for one in trials)
+                architecture = self._taken_over(trials)
+                if architecture is None:
+                    if n_counted >= self.budget.evaluations:
+                        return Ended("evaluations")
+                    architecture = self.strategy.ask()
+                    if architecture in {one.architecture for one in trials if one.state != ABANDONED}:
+                        self._n_ruled_out += 1
+                        if self._n_ruled_out > MOST_RULED_OUT:
+                            return Ended("space", "every architecture that the strategy asks for was evaluated")
+                        continue
+                foreseen = self.evaluator.foreseen(architecture)
+                reason = self.evaluator.rules_out(foreseen)
+                number = self.study.begin(architecture)
+                if reason is None:
+                    self._n_ruled_out = 0
+                    return number, foreseen
+                self._rule_out(number, replace(foreseen, failure=reason))
+            self._n_ruled_out += 1
+            if self._n_ruled_out > MOST_RULED_OUT:
+                return Ended("space", f"{MOST_RULED_OUT} candidates in a row were ruled out; the last: {reason}")
+            ended = self._spent()
+            if ended is not None:
+                return ended
+
+    def _synchronised(self) -> list[Trial]:
+        """All trials; the strategy is told what others found meanwhile."""
+        trials = self.study.trials()
+        for one in trials:
+            if one.number not in self._known and one.result is not None and one.state != RUNNING:
+                self.strategy.tell(one.result.told(self.evaluator.goals))
+                self._known.add(one.number)
+            elif one.state == RUNNING:
+                self.strategy.asked.add(one.architecture)
+        return trials
+
+    def _taken_over(self, trials: Sequence[Trial]) -> Architecture | None:
+        """What a worker that is gone was at; where it was done but for a word, that word is said."""
+        for orphan in self.study.orphans():
+            if orphan.result is not None:
+                self.study.end(orphan.number, orphan.result, self._values(orphan.result))
+                continue
+            self.study.give_up(orphan.number)
+            self.on_event(Event("taken over", text=f"trial {orphan.number} of {orphan.worker or 'a worker'}"))
+            return orphan.architecture
+        return None
+
+    def _rule_out(self, number: int, result: Evaluation) -> None:
+        self.study.end(number, result, None, ruled_out=True)
+        self.strategy.tell(result.told(self.evaluator.goals))
+        self._known.add(number)
+        self.on_event(Event("ruled out", result=result))
+
+    # --- ending ---
+
+    def _end(self, number: int, result: Evaluation) -> None:
+        with self.study.alone():
+            self.study.end(number, result, self._values(result))
+            self._save_cost()
+            n_done = sum(one.state == DONE for one in self.study.trials())
+        self.on_event(Event("evaluated", n_done, result))
+
+    def _values(self, result: Evaluation) -> tuple[float, ...] | None:
+        return result.told(self.evaluator.goals).values
+
+    def _results(self) -> list[Evaluation]:
+        return [one.result for one in self.study.trials() if one.state == DONE and one.result is not None]
+
+    def _save_cost(self) -> None:
+        self.study.note(f"{COST} {self.study.worker}", asdict(self.recorder.cost()))
+
+    def _spent(self) -> Ended | None:
+        costs = costs_of(self.study.notes(), but=self.study.worker)
+        spent_s = elapsed_s(costs) + self.clock() - self._began_s
+        if self.budget.time_s is not None and spent_s >= self.budget.time_s:
+            return Ended("time")
+        if self.budget.grams is not None and self.grams([*costs, self.recorder.cost()]) >= self.budget.grams:
+            return Ended("grams")
+        return None

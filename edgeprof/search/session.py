@@ -1,0 +1,190 @@
+"""A search from its plan to a verified front: begin one, go on with one, help with one, end one."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgeprof import __version__
+from edgeprof.carbon import Spread
+from edgeprof.errors import SearchError
+from edgeprof.own_cost import Joules, recording
+from edgeprof.search.assembling import Assembled, assemble, strategy_of
+from edgeprof.search.clean_hours import CleanHours
+from edgeprof.search.feasibility import require_feasible
+from edgeprof.search.plan import Plan, parse_plan
+from edgeprof.search.progress import Progress, progress_of
+from edgeprof.search.proxies import Agreement, agreement
+from edgeprof.search.running import Budget, Ended, Event, Worker
+from edgeprof.search.spending import COST, costs_of, elapsed_s, grams_of, joules_of
+from edgeprof.search.study import DONE, PLAN, Study
+from edgeprof.search.verifying import Member, Regret, regret_of, stands, ties_of, verify
+
+__all__ = ["Found", "Payback", "begin", "finish", "opened", "payback_of", "work"]
+
+# So many architectures are looked at for one that keeps the limits.
+LOOKED_AT = 200
+PREPARING = "preparing"
+
+
+def begin(plan: Plan, text: str, beside: Path, folder: Path) -> None:
+    """Make the folder of a search; nothing runs yet.
+
+    Raises:
+        EdgeprofError: the plan names something that is not there, or the folder has a search.
+    """
+    with assemble(plan, beside, folder):
+        pass
+    Study.create(folder, text, {"beside": str(beside.resolve()), "edgeprof_version": __version__})
+
+
+def opened(folder: Path, tell: Callable[[str], None] = lambda text: None, **changed: Any) -> Assembled:
+    """All parts of a search that is there; `changed` are budgets that replace those of its plan.
+
+    Raises:
+        EdgeprofError: there is none, or something that it names is gone.
+    """
+    facts = Study.facts(folder)
+    try:
+        text = (folder / PLAN).read_text()
+    except OSError as error:
+        raise SearchError(f"{folder} has lost its plan: {error.strerror or error}", "restore it from a copy") from error
+    plan = parse_plan(text, f"{folder / PLAN}")
+    given = {name: value for name, value in changed.items() if value is not None}
+    return assemble(_with(plan, given), Path(facts["beside"]), folder, tell)
+
+
+def _with(plan: Plan, changed: dict[str, Any]) -> Plan:
+    return msgspec.structs.replace(plan, search=msgspec.structs.replace(plan.search, **changed)) if changed else plan
+
+
+def work(
+    search: Assembled,
+    folder: Path,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Ended:
+    """Be one worker of a search until a budget is spent.
+
+    Raises:
+        SearchError: no candidate keeps the limits, or the folder is gone.
+        EvaluationFailed: a supernet does not learn.
+    """
+    plan = search.plan
+
+    def tell(text: str) -> None:
+        on_event(Event("told", text=text))
+
+    with recording() as recorder, Study(folder, search.space, search.n_objectives) as study:
+        clean = CleanHours(plan.carbon, tell)
+        if not study.trials():
+            require_feasible(search.evaluator, LOOKED_AT, plan.search.seed)
+        clean.wait()
+        if search.judge is not None:
+            with (folder / PREPARING).open("a") as file:  # one worker trains the supernet, the others wait for it
+                fcntl.flock(file, fcntl.LOCK_EX)
+                search.judge.prepare(tell)
+        others = len(study.workers) - 1
+        worker = Worker(
+            study=study,
+            strategy=strategy_of(plan, search.space, search.n_objectives, max(0, others)),
+            evaluator=search.evaluator,
+            budget=Budget(plan.search.evaluations, plan.search.time_s, plan.search.max_gco2e),
+            recorder=recorder,
+            grams=lambda costs: _grams(grams_of(costs, search.intensity)),
+            until_clean=clean.wait,
+            on_event=on_event,
+        )
+        return worker.run()
+
+
+def _grams(found: Spread | None) -> float:
+    return found.nominal if found is not None else 0.0
+
+
+@dataclass(frozen=True)
+class Payback:
+    """After how many inferences of a member instead of the most accurate one the search is repaid; None for never."""
+
+    member: int
+    target: str
+    saved_g: float
+    inferences: float | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search has found. `on_front` and `ties` are by member, of what was verified."""
+
+    progress: Progress
+    members: tuple[Member, ...]
+    on_front: tuple[bool, ...]
+    ties: dict[int, list[int]]
+    regrets: tuple[Regret, ...]
+    agreement: Agreement | None
+    elapsed_s: float
+    joules: Joules | None
+    grams: Spread | None
+    paybacks: tuple[Payback, ...]
+
+
+def finish(search: Assembled, folder: Path, tell: Callable[[str], None] = lambda text: None) -> Found:
+    """Verify the front, and add up what it all took.
+
+    Raises:
+        LinkError, AgentError: a device is lost; what was verified is kept.
+        SearchError: nothing was found that could be verified, or the folder is gone.
+    """
+    with recording() as recorder, Study(folder, search.space, search.n_objectives) as study:
+        progress = progress_of(study.trials(), search.goals)
+        if not progress.front:
+            raise SearchError(_why_nothing(study), "raise the limits or the budgets: edgeprof search resume has both")
+        try:
+            if search.judge is not None:
+                search.judge.prepare(tell)
+            members = verify(search, progress.front, folder, tell)
+        finally:
+            study.note(f"{COST} {study.worker}", asdict(recorder.cost()))
+        results = [one.result for one in study.trials() if one.state == DONE and one.result is not None]
+        costs = costs_of(study.notes())
+    grams = grams_of(costs, search.intensity)
+    name = search.evaluator.proxy.name if search.evaluator.proxy is not None else None
+    on_front = stands(members, search.goals)
+    return Found(
+        progress=progress,
+        members=tuple(members),
+        on_front=tuple(on_front),
+        ties=ties_of(members, search.goals),
+        regrets=tuple(regret_of(members, search)),
+        agreement=agreement(name, results) if name is not None else None,
+        elapsed_s=elapsed_s(costs),
+        joules=joules_of(costs),
+        grams=grams,
+        paybacks=tuple(payback_of(members, on_front, grams)),
+    )
+
+
+def _why_nothing(study: Study) -> str:
+    failures = [one.result.failure for one in study.trials() if one.result is not None and one.result.failure]
+    last = f"; the last failure: {failures[-1]}" if failures else ""
+    return f"nothing that was evaluated keeps the limits{last}"
+
+
+def payback_of(members: Sequence[Member], on_front: Sequence[bool], grams: Spread | None) -> list[Payback]:
+    """Of each member against the most accurate one, on each target whose grams are known."""
+    alive = [one for one, stays in zip(members, on_front, strict=True) if stays and one.accuracy is not None]
+    if grams is None or len(alive) < 2:
+        return []
+    best = max(alive, key=lambda one: one.accuracy or 0.0)
+    found = []
+    for one in alive:
+        for target, value in one.grams.items():
+            if one is best or target not in best.grams:
+                continue
+            saved = best.grams[target].value - value.value
+            found.append(Payback(one.number, target, saved, grams.nominal / saved if saved > 0 else None))
+    return found
