@@ -174,7 +174,6 @@ class _Teller:
     def __init__(self, found: Assembled) -> None:
         self._found = found
         self._began_s = self._told_s = time.monotonic()
-        self._n_first: int | None = None
         self._results: list[Any] = []
 
     def __call__(self, event: Event) -> None:
@@ -182,7 +181,8 @@ class _Teller:
             click.echo(f"  {event.what + ': ' if event.what != 'told' else ''}{event.text}", err=True)
         if event.what != "evaluated" or event.result is None:
             return
-        self._n_first = event.n_done - 1 if self._n_first is None else self._n_first
+        if not self._results:  # what came before was done once for all
+            self._began_s = time.monotonic() - event.result.took_s
         self._results.append(event.result)
         if event.result.failure is not None:
             click.echo(f"  failed: {event.result.failure}", err=True)

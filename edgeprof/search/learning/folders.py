@@ -87,7 +87,7 @@ def _read_sound(path: Path) -> Array:
 
     try:
         rate, samples = wavfile.read(path)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # the reader fails in many ways
         raise UsageError(f"{path} is no wav file that can be read: {error}", "mend it or take it out") from error
     if samples.ndim > 1:
         samples = samples.mean(axis=1)

@@ -173,7 +173,8 @@ def _shapes(tape: Tape, step: Step) -> dict[str, tuple[int, ...]]:
         # A kernel of another kind in the same place, as of a depthwise convolution, is another weight.
         key = f"{step.key}/{step.layer}/{number}"
         if _is_normed(step) and number == 1:
-            found[f"{key}/{GAMMA}"] = found[f"{key}/{BETA}"] = shape
+            # Nets of other widths have other statistics, and scales of their own (Yu et al., Slimmable networks, 2019).
+            found[f"{key}/{shape[0]}/{GAMMA}"] = found[f"{key}/{shape[0]}/{BETA}"] = shape
         else:
             found[key] = shape
     return found

@@ -42,7 +42,7 @@ def synflow(net: Net) -> float:
         shape = tuple(dim or 0 for dim in net.tape.graph.shape(net.tape.graph.inputs[0]) or ())
         net.zero_grad()
         net(torch.ones(shape)).sum().backward()
-        flows = [float((one * one.grad).abs().sum()) for one in net.parameters() if one.grad is not None]
+        flows = [float((one.detach() * one.grad).abs().sum()) for one in net.parameters() if one.grad is not None]
     finally:
         with torch.no_grad():
             for name, one in net.named_parameters():

@@ -6,8 +6,10 @@ and Huang, Universally slimmable networks, 2019: the sandwich rule and in-place 
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,10 @@ __all__ = ["Supernet"]
 POOL = 150
 IN_BETWEEN = 2
 MOST_TRIES = 200
-MOMENTUM = 0.9
+# Weights that many nets share take a higher rate than those of one.
+HIGHER_RATE = 2.5
+# What AdamW keeps of each weight.
+STATE = ("step", "exp_avg", "exp_avg_sq")
 LARGEST_GRADIENT = 5.0
 
 
@@ -48,7 +53,7 @@ class Supernet:
         pool = _pool(space, np.random.default_rng(seed))
         self.largest, self.smallest = pool[0][0], pool[-1][0]
         self.weights = Weights((tape for _, tape in pool), seed)
-        self._momentum: dict[str, torch.Tensor] = {}
+        self._state: dict[str, torch.Tensor] = {}
 
     def net(self, architecture: Architecture) -> Net:
         """A net with the shared weights; the statistics of its batches are not known yet.
@@ -86,11 +91,11 @@ class Supernet:
             EvaluationFailed: the loss is no number any more.
         """
         parameters = dict(self.weights.named_parameters())
-        optimiser = torch.optim.SGD(
-            parameters.values(), lr=10 * recipe.learning_rate, momentum=MOMENTUM, nesterov=True, weight_decay=1e-5
-        )
-        for name, buffer in self._momentum.items():
-            optimiser.state[parameters[name]]["momentum_buffer"] = buffer
+        rate = HIGHER_RATE * recipe.learning_rate
+        optimiser = torch.optim.AdamW(parameters.values(), lr=rate, weight_decay=recipe.weight_decay)
+        for name, value in self._state.items():
+            kind, _, weight = name.partition(" ")
+            optimiser.state[parameters[weight]][kind] = value
         per_epoch = math.ceil(len(data.train) / recipe.batch)
         total = recipe.epochs * per_epoch
         while self.done < recipe.epochs:
@@ -98,16 +103,17 @@ class Supernet:
             for number, chosen in enumerate(batches(len(data.train), recipe.batch, rng)):
                 at = (self.done * per_epoch + number) / total
                 for group in optimiser.param_groups:
-                    group["lr"] = 10 * recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * at))
-                optimiser.zero_grad(set_to_none=False)
+                    group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * at))
+                optimiser.zero_grad(set_to_none=True)  # what no net of this step has stays as it is
                 self._learn(data, chosen, recipe, rng)
                 torch.nn.utils.clip_grad_norm_(parameters.values(), LARGEST_GRADIENT)
                 optimiser.step()
             self.done += 1
-            self._momentum = {
-                name: optimiser.state[one]["momentum_buffer"]
+            self._state = {
+                f"{kind} {name}": value
                 for name, one in parameters.items()
-                if optimiser.state[one].get("momentum_buffer") is not None
+                for kind, value in optimiser.state[one].items()
+                if kind in STATE
             }
             if on_epoch is not None:
                 on_epoch(self.done)
@@ -144,10 +150,8 @@ class Supernet:
         Raises:
             OSError: the file cannot be written.
         """
-        import io
-
         arrays = {f"weight {name}": one.detach().numpy() for name, one in self.weights.named_parameters()}
-        arrays |= {f"momentum {name}": one.numpy() for name, one in self._momentum.items()}
+        arrays |= {name: one.numpy() for name, one in self._state.items()}
         file = io.BytesIO()
         np.savez(file, facts=np.array(json.dumps(self._facts())), **arrays)
         write_whole(path, file.getvalue())
@@ -162,10 +166,12 @@ class Supernet:
             UsageError: it is of another space or seed, or damaged.
         """
         try:
+            if not zipfile.is_zipfile(path):
+                raise ValueError("it is no zip file")
             with np.load(path, allow_pickle=False) as stored:
                 facts = json.loads(str(stored["facts"]))
                 arrays = {name: torch.from_numpy(stored[name]) for name in stored.files if name != "facts"}
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UsageError(
                 f"{path} is no supernet that can be read: {error}", "remove it: it is trained anew"
             ) from error
@@ -178,9 +184,7 @@ class Supernet:
         with torch.no_grad():
             for name, one in parameters.items():
                 one.copy_(arrays[f"weight {name}"])
-        self._momentum = {
-            name.removeprefix("momentum "): one for name, one in arrays.items() if name.startswith("momentum ")
-        }
+        self._state = {name: one for name, one in arrays.items() if name.partition(" ")[0] in STATE}
         self.done = int(facts["done"])
 
 
