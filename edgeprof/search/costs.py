@@ -81,6 +81,15 @@ class Costs:
         size = {"size": size_of_weights(graphs.get("onnx") or self.space.graph(architecture))}
         return size, found, tuple(dict.fromkeys(notes))
 
+    def unknown(self, architecture: Architecture) -> dict[str, tuple[float, tuple[str, ...]]]:
+        """By target, the share of an architecture's time that stands on bounds alone, and of what."""
+        found = {}
+        for target in self.targets:
+            if target.estimator is not None:
+                estimate = target.estimator.predict(self.space.graph(architecture, target.format))
+                found[target.name] = (estimate.uncovered_share, _unknown_kinds(estimate))
+        return found
+
     def _of_estimate(self, target: TargetCosts, estimate: Estimate) -> dict[str, Value]:
         origin = "predicted" if estimate.origin == "learned" else f"predicted, {estimate.origin}"
         found = {"latency": Value(estimate.latency_s, estimate.low_s, estimate.high_s, origin)}
@@ -109,8 +118,12 @@ def grams(energy: Value, grams_per_kwh: tuple[float, float, float]) -> Value:
 
 
 def _doubts(estimate: Estimate) -> list[str]:
-    kinds = sorted({one.reason.split(":")[0] for one in estimate.uncovered})
+    kinds = _unknown_kinds(estimate)
     return [f"not covered, so bounded: {', '.join(kinds)}"] if kinds else []
+
+
+def _unknown_kinds(estimate: Estimate) -> tuple[str, ...]:
+    return tuple(sorted({one.reason.split(":")[0] for one in estimate.uncovered}))
 
 
 def size_of_weights(graph: Graph) -> Value:

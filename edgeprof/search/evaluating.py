@@ -102,7 +102,7 @@ class Evaluator:
             if goal.limit is not None and value is not None:
                 least = value.low if self.devices else value.value
                 if least > goal.limit:
-                    return f"{goal.name} is {value.value:.3g} {goal.unit}, and {goal.limit:.3g} is the most"
+                    return f"{goal.name} is {value.value:.3g} {goal.unit}, and {goal.limit:.3g} {goal.unit} is the most"
         if self.proxy is not None and self.proxy.name in one.scores:
             return self._beaten(one)
         return None

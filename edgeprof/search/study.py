@@ -121,10 +121,16 @@ class Study:
         except ImportError as error:
             raise SearchError("a search needs Optuna, which is not there", "pip install 'edgeprof[search]'") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with (self.folder / LOCK).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _mend(self.folder / JOURNAL)
         self._storage = JournalStorage(JournalFileBackend(str(self.folder / JOURNAL)))
-        directions = ["minimize"] * self._n_objectives
-        optuna.create_study(storage=self._storage, study_name=NAME, directions=directions, load_if_exists=True)
-        self._number = self._storage.get_study_id_from_name(NAME)
+        try:
+            self._number = self._storage.get_study_id_from_name(NAME)
+        except KeyError:
+            directions = ["minimize"] * self._n_objectives
+            optuna.create_study(storage=self._storage, study_name=NAME, directions=directions, load_if_exists=True)
+            self._number = self._storage.get_study_id_from_name(NAME)
 
     # --- one at a time ---
 
@@ -244,6 +250,17 @@ class Study:
         """All such facts."""
         with self._kept():
             return dict(self._storage.get_study_user_attrs(self._number))
+
+
+def _mend(journal: Path) -> None:
+    """Take off half a line, as a kill or a full disk leaves it: what is written next would be lost with it."""
+    if not journal.exists():
+        return
+    with journal.open("rb+") as file:
+        data = file.read()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            file.truncate(whole)
 
 
 def _locks(file: IO[str]) -> bool:

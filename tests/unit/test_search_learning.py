@@ -102,8 +102,8 @@ def patterned(n: int = 240, seed: int = 0) -> Dataset:
     row, column = np.indices((8, 8)) % 2
     patterns = np.stack([row, column, row ^ column, np.zeros((8, 8))]).astype(np.float32)
     x = 0.5 * x + 2.0 * patterns[y][:, None]
-    parts = [Part(x[k::3], y[k::3].astype(np.int64)) for k in range(3)]
-    return Dataset("patterned", *parts, tuple("abcd"))
+    train, valid, test = (Part(x[k::3], y[k::3].astype(np.int64)) for k in range(3))
+    return Dataset("patterned", train, valid, test, tuple("abcd"))
 
 
 def test_a_net_learns_and_the_same_seed_gives_the_same_curve() -> None:
@@ -139,9 +139,8 @@ def test_a_loss_that_is_no_number_is_a_failure_and_said() -> None:
 
 def test_data_of_another_shape_is_refused_with_both_shapes() -> None:
     data = patterned(60)
-    three = Dataset(
-        "three", *(Part(np.repeat(p.x, 3, axis=1), p.y) for p in (data.train, data.valid, data.test)), ("a", "b")
-    )
+    train, valid = (Part(np.repeat(part.x, 3, axis=1), part.y) for part in (data.train, data.valid))
+    three = Dataset("three", train, valid, valid, data.classes)
 
     with pytest.raises(UsageError, match=r"\[3, 8, 8\], and the nets of this space take \[1, 8, 8\]"):
         fit(Net(tape_of(Widths(), (0, 0, 1))), three, Recipe(epochs=1))

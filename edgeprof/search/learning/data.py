@@ -6,7 +6,6 @@ looked at when all is decided. A part that is not given is dealt from what is, b
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprof.errors import UsageError
+from edgeprof.search.npz import read_npz
 
 __all__ = ["DIGITS", "Dataset", "Part", "read_data", "split"]
 
@@ -135,11 +135,8 @@ def _of_equal_length(series: object) -> Array:
 
 def _of_npz(path: Path, seed: int) -> Dataset:
     try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is no zip file" if path.is_file() else "it is not there")
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path)
+    except ValueError as error:
         raise UsageError(f"{path}: cannot be read: {error}", "make it with numpy.savez(file, x=..., y=...)") from error
     given: dict[str, tuple[Array, Labels]] = {}
     for part in ("", *PARTS):

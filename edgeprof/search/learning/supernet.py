@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from edgeprof.search.learning.data import Dataset
 from edgeprof.search.learning.fitting import Recipe, accuracy, as_input, batches, see
 from edgeprof.search.learning.module import Net, Weights
 from edgeprof.search.learning.tape import Tape, tape_of
+from edgeprof.search.npz import read_npz
 from edgeprof.search.space import Architecture, SearchSpace
 from latency_models.building import BuildError
 
@@ -166,15 +166,13 @@ class Supernet:
             UsageError: it is of another space or seed, or damaged.
         """
         try:
-            if not zipfile.is_zipfile(path):
-                raise ValueError("it is no zip file")
-            with np.load(path, allow_pickle=False) as stored:
-                facts = json.loads(str(stored["facts"]))
-                arrays = {name: torch.from_numpy(stored[name]) for name in stored.files if name != "facts"}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            stored = read_npz(path)
+            facts = json.loads(str(stored.pop("facts")))
+        except (ValueError, KeyError) as error:
             raise UsageError(
                 f"{path} is no supernet that can be read: {error}", "remove it: it is trained anew"
             ) from error
+        arrays = {name: torch.from_numpy(one) for name, one in stored.items()}
         mine = {**self._facts(), "done": facts.get("done")}
         parameters = dict(self.weights.named_parameters())
         shapes = {f"weight {name}": tuple(one.shape) for name, one in parameters.items()}
