@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from edgeprof.run import Run
     from latency_models.estimate import Estimate
+    from latency_models.predictor import Predictor
 
 MOST_WAITING_S = 15.0
 EPILOG = "\b\nExamples:\n  edgeprof demo\n  edgeprof demo --training 20"
@@ -29,6 +30,7 @@ What to type next
 
 
 @click.command(epilog=EPILOG)
+@click.option("--search/--no-search", default=True, show_default=True, help="End with a search of networks.")
 @click.option(
     "--training",
     "training_s",
@@ -37,8 +39,11 @@ What to type next
     show_default=True,
     help="Seconds of measuring for the predictor; 0 leaves it out.",
 )
-def demo(training_s: float) -> int:
-    """Make a small real model, predict it, profile it on this machine, explain the numbers. Takes about two minutes."""
+def demo(training_s: float, search: bool) -> int:
+    """Make a small real model, predict it, profile it on this machine, explain the numbers.
+
+    Takes about two minutes, and two more for a search of networks at its end.
+    """
     from device_agents import wire
     from edgeprof.cli.output import console
     from edgeprof.cli.progress import progress_bar
@@ -55,7 +60,8 @@ def demo(training_s: float) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_example(path)
     click.echo(f"1. Made a small image classifier: {path}")
-    estimate = _predict(path, training_s) if training_s > 0 else None
+    trained = _train(training_s) if training_s > 0 else None
+    estimate = _predict(path, trained) if trained is not None else None
     click.echo("3. The agent measures it here, through the same protocol as on a board. This takes about ten seconds,")
     click.echo(f"   and up to {MOST_WAITING_S:.0f} more where the machine is busy: rounds wait for quiet.")
     model = read_model(path)
@@ -72,20 +78,22 @@ def demo(training_s: float) -> int:
     if estimate is not None:
         _compare(run, estimate)
     _tell_grams(run)
+    if search:
+        from edgeprof.cli.demo_search import search_digits
+
+        search_digits(path.parent, trained)
     click.echo(NEXT.format(run=run.id), nl=False)
     return 0
 
 
-def _predict(path: Path, training_s: float) -> Estimate | None:
-    """Train a small predictor, and say what the model will take before it has ever run here."""
+def _train(training_s: float) -> Predictor | None:
+    """A small predictor of this machine."""
     import tempfile
 
-    from edgeprof.cli.output import console
     from edgeprof.errors import EdgeprofError
     from edgeprof.fleet import Fleet
     from edgeprof.places import fleet_file
     from edgeprof.profiling import OpenDevice
-    from edgeprof.reports.estimate import render_estimate
     from edgeprof.store import Store
     from edgeprof.training.loop import Training
     from edgeprof.training.plan import Plan
@@ -99,11 +107,18 @@ def _predict(path: Path, training_s: float) -> Estimate | None:
             Store(str(Path(folder) / "training.sqlite")) as store,
             OpenDevice(Fleet.read(fleet_file()).device("local")) as device,
         ):
-            trained = Training(device, store, Plan(runtime="onnxruntime", budget_s=training_s)).run()
+            return Training(device, store, Plan(runtime="onnxruntime", budget_s=training_s)).run().predictor
     except EdgeprofError as error:
         click.echo(f"   no prediction: {error}")
         return None
-    estimate = trained.predictor.predict(path)
+
+
+def _predict(path: Path, predictor: Predictor) -> Estimate:
+    """Say what the model will take before it has ever run here."""
+    from edgeprof.cli.output import console
+    from edgeprof.reports.estimate import render_estimate
+
+    estimate = predictor.predict(path)
     console().print(render_estimate(path.name, estimate, top=4))
     return estimate
 

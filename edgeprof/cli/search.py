@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,9 @@ from edgeprof.cli.parameter_types import Duration
 if TYPE_CHECKING:
     from edgeprof.search.assembling import Assembled
     from edgeprof.search.running import Ended, Event
+    from edgeprof.search.session import Found
 
-__all__ = ["search"]
+__all__ = ["hand_over", "search", "tell_progress"]
 
 EXIT_SOME_FAILED = 3
 # How often a line about the progress is printed where there is no terminal.
@@ -133,7 +135,7 @@ def _go_on(folder: Path, options: dict[str, Any]) -> int:
             click.echo(f"verify it: edgeprof search resume {folder}", err=True)
             return EXIT_SOME_FAILED if ended.by == "lost" else 0
         result = finish(found, folder, _tell)
-        _hand_over(found, folder, result)
+        hand_over(found, folder, result)
         if target is not None:
             write_text(target, json.dumps(to_document(result, found), indent=1) + "\n")
         if target != STANDARD_OUTPUT:
@@ -142,7 +144,7 @@ def _go_on(folder: Path, options: dict[str, Any]) -> int:
     return EXIT_SOME_FAILED if failed else 0
 
 
-def _hand_over(found: Assembled, folder: Path, result: Any) -> None:
+def hand_over(found: Assembled, folder: Path, result: Found) -> None:
     """Cards beside the files, the whole as JSON, and a figure."""
     import json
 
@@ -158,6 +160,11 @@ def _hand_over(found: Assembled, folder: Path, result: Any) -> None:
         figure = draw_front(result, found, [one.result for one in kept.trials() if one.result is not None])
     if figure is not None:
         write_whole(folder / "front.png", figure)
+
+
+def tell_progress(found: Assembled) -> Callable[[Event], None]:
+    """What says now and then how far a search is."""
+    return _Teller(found)
 
 
 def _tell(text: str) -> None:

@@ -93,6 +93,10 @@ def render_found(found: Found, search: Assembled, folder: Path) -> RenderableTyp
         test = percent(one.test_accuracy) if one.test_accuracy is not None else "-"
         table.add_row(one.name + mark, *cells, test, ", ".join(f"{number:02d}" for number in found.ties[one.number]))
     parts: list[RenderableType] = [table]
+    origins = {
+        (target, value.origin) for one in found.members for target, of in one.by_target.items() for value in of.values()
+    }
+    parts += [f"[yellow]{escape(plain(line))}[/]" for line in _doubtful(origins)]
     n_beaten = sum(one.failure is None and not stays for one, stays in zip(found.members, found.on_front, strict=True))
     if n_beaten:
         parts.append(f"{n_beaten} of {len(found.members)} are beaten by others, or exceed a limit, once verified")
@@ -109,6 +113,22 @@ def render_found(found: Found, search: Assembled, folder: Path) -> RenderableTyp
     parts += _costs(found)
     parts.append(f"files, cards and the figure are in {folder}")
     return Group(*parts)
+
+
+def _doubtful(origins: set[tuple[str, str]]) -> list[str]:
+    """What was not measured on hardware is said in capitals."""
+    words = {
+        "simulated": "{} is a SIMULATED board: nothing of it was measured on hardware",
+        "emulated": "{} is an EMULATED device: its times tell nothing of real hardware",
+        "predicted": "{} was PREDICTED and not measured",
+    }
+    found = []
+    for target in sorted({target for target, _ in origins}):
+        of_target = [origin for name, origin in origins if name == target]
+        if "measured" not in of_target:
+            kind = next((one for one in ("simulated", "emulated") if one in of_target), "predicted")
+            found.append(words[kind].format(target))
+    return found
 
 
 def _costs(found: Found) -> list[str]:

@@ -91,11 +91,11 @@ def assemble(plan: Plan, beside: Path, folder: Path, tell: Callable[[str], None]
         source = str(inside) if inside.exists() else source
         data = read_data(source, kind=plan.data.kind, side=plan.data.side, seed=plan.data.seed)
     targets = [_target(one, beside) for one in plan.targets]
-    names = [target.name for target, _ in targets]
+    names = [target.name for target in targets]
     if len(set(names)) < len(names):
         raise UsageError(f"two targets are called {max(names, key=names.count)}", "name each device once")
     goals = goals_of(plan, names)
-    benches = _benches(plan, space, folder, tell)
+    benches = _benches(plan, targets, space, folder, tell)
     intensity = find_intensity(zone=plan.carbon.zone, intensity=plan.carbon.intensity, provider=plan.carbon.provider)
     grid = intensity.input
     needs_error = any(goal.name == "error" for goal in goals)
@@ -103,7 +103,7 @@ def assemble(plan: Plan, beside: Path, folder: Path, tell: Callable[[str], None]
     evaluator = Evaluator(
         goals=goals,
         costs=Costs(
-            space, tuple(target for target, _ in targets), frozenset(goal.name.split(" ")[0] for goal in goals),
+            space, tuple(targets), frozenset(goal.name.split(" ")[0] for goal in goals),
             (grid.value, grid.low, grid.high),
         ),
         judge=judge,
@@ -139,7 +139,7 @@ def goals_of(plan: Plan, targets: list[str]) -> tuple[Goal, ...]:
     return tuple(found)
 
 
-def _target(one: Target, beside: Path) -> tuple[TargetCosts, Estimator | None]:
+def _target(one: Target, beside: Path) -> TargetCosts:
     estimator: Estimator | None = None
     format = FORMATS[one.runtime] if one.runtime is not None else "onnx"
     if one.predictor is not None:
@@ -160,20 +160,21 @@ def _target(one: Target, beside: Path) -> tuple[TargetCosts, Estimator | None]:
             estimator = BoardPredictor.of(one.board, threads=one.threads)
         except (UnknownBoard, ValueError) as error:
             raise UsageError(str(error), "edgeprof sim list shows the boards that are described") from error
-    return TargetCosts(one.name, estimator, format, one.weight), estimator
+    return TargetCosts(one.name, estimator, format, one.weight)
 
 
-def _benches(plan: Plan, space: SearchSpace, folder: Path, tell: Callable[[str], None]) -> dict[str, Bench]:
+def _benches(
+    plan: Plan, targets: list[TargetCosts], space: SearchSpace, folder: Path, tell: Callable[[str], None]
+) -> dict[str, Bench]:
     found = {}
     fleet = Fleet.read(fleet_file())
-    for one in plan.targets:
+    for one, target in zip(plan.targets, targets, strict=True):
         if one.device is None:
             continue
         device = fleet.device(one.device)
-        runtime = one.runtime
-        if runtime is None and one.predictor is not None:
-            runtime = load_predictor(one.predictor).target.runtime  # type: ignore[assignment]
-        runtime = runtime or ("simulated" if device.board is not None else "onnxruntime")
+        predictor = target.estimator if isinstance(target.estimator, Predictor | Adapted) else None
+        usual = "simulated" if device.board is not None else "onnxruntime"
+        runtime = one.runtime or (predictor.target.runtime if predictor is not None else usual)
         energy = bool({"energy", "carbon"} & set(plan.objectives)) and one.in_the_loop == "always"
         found[one.name] = Bench(device, runtime, space, folder / RUNS, one.threads, energy, on_lost=tell)
     return found

@@ -39,7 +39,7 @@ AWAY = (AgentLost, LinkError, DeviceGivenUp)
 RECONNECTS_S = (1.0, 5.0, 20.0)
 IN_THE_LOOP = wire.Schedule(rounds=3, min_runs=10, min_s=0.2, max_s=2.0, warmup_min_runs=3)
 AT_THE_END = wire.Schedule(rounds=5, min_runs=20, min_s=0.5, max_s=5.0)
-GATE = wire.Gate(timeout_s=5.0)
+GATE = wire.Gate(timeout_s=2.0)
 # Refusals that are about the device and not about one net.
 OF_DEVICE = frozenset({"leased", "runtime-missing"})
 

@@ -50,7 +50,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How it goes: it ends when any of the budgets is spent. `max_gco2e` are grams that the search itself causes.
 
     Candidates that limits rule out before anything dear is done are no evaluations. `threads` are for training; without
-    it, all CPUs of this machine.
+    it, all CPUs of this machine. Of a front with more than `most_verified` so many are verified, spread along it.
     """
 
     strategy: Literal["guided", "random", "evolution", "tpe", "nsga2", "nsga3", "pymoo", "local"] = "guided"
@@ -59,6 +59,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     time_s: Positive | None = None
     max_gco2e: Positive | None = None
     threads: Count | None = None
+    most_verified: Count = 12
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

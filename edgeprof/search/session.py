@@ -16,6 +16,7 @@ from edgeprof.errors import SearchError
 from edgeprof.own_cost import Joules, recording
 from edgeprof.search.assembling import Assembled, assemble, strategy_of
 from edgeprof.search.clean_hours import CleanHours
+from edgeprof.search.evaluation import Evaluation
 from edgeprof.search.feasibility import require_feasible
 from edgeprof.search.plan import Plan, parse_plan
 from edgeprof.search.progress import Progress, progress_of
@@ -146,7 +147,7 @@ def finish(search: Assembled, folder: Path, tell: Callable[[str], None] = lambda
         try:
             if search.judge is not None:
                 search.judge.prepare(tell)
-            members = verify(search, progress.front, folder, tell)
+            members = verify(search, _spread(progress.front, search.plan.search.most_verified, tell), folder, tell)
         finally:
             study.note(f"{COST} {study.worker}", asdict(recorder.cost()))
         results = [one.result for one in study.trials() if one.state == DONE and one.result is not None]
@@ -166,6 +167,15 @@ def finish(search: Assembled, folder: Path, tell: Callable[[str], None] = lambda
         grams=grams,
         paybacks=tuple(payback_of(members, on_front, grams)),
     )
+
+
+def _spread(front: Sequence[Evaluation], most: int, tell: Callable[[str], None]) -> list[Evaluation]:
+    """So many of the front, both ends and what lies evenly between them."""
+    if len(front) <= most:
+        return list(front)
+    tell(f"{most} of the {len(front)} on the front are verified (search.most_verified)")
+    places = sorted({round(k * (len(front) - 1) / max(1, most - 1)) for k in range(most)})
+    return [front[place] for place in places]
 
 
 def _why_nothing(study: Study) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from edgeprof.errors import EvaluationFailed, UsageError
 from edgeprof.search.judging import Finished, GoesOn, Judgement
 from edgeprof.search.learning.data import Dataset
-from edgeprof.search.learning.fitting import Recipe, accuracy, fit
+from edgeprof.search.learning.fitting import Recipe, accuracy, as_input, fit
 from edgeprof.search.learning.module import Net
 from edgeprof.search.learning.supernet import Supernet
 from edgeprof.search.learning.tape import tape_of
@@ -24,12 +25,39 @@ __all__ = ["BySupernet", "ByTraining"]
 KEPT_EVERY = 5
 # A net that inherited its weights is tuned at a part of the rate.
 TUNING_RATE = 0.25
+# So many architectures are tried for one that is a net.
+TRIED = 100
+
+
+def require_fits(space: SearchSpace, data: Dataset, seed: int = 0) -> None:
+    """Refuse a space whose nets do not take the data, or do not tell as many classes apart.
+
+    Raises:
+        UsageError: they do not fit, or no net of the space can be trained here.
+    """
+    rng, error = np.random.default_rng(seed), None
+    for _ in range(TRIED):
+        try:
+            net = Net(tape_of(space, space.sample(rng)))
+        except BuildError as wrong:
+            error = wrong
+            continue
+        as_input(data.train.x[:1], net)
+        n_classes = net.tape.output.channels
+        if n_classes != data.n_classes:
+            raise UsageError(
+                f"nets of {space.name} tell {n_classes} classes apart, and {data.name} has {data.n_classes}",
+                f"give the space {data.n_classes} classes",
+            )
+        return
+    raise UsageError(f"nets of {space.name} cannot be trained here: {error}", "mend the space")
 
 
 class ByTraining:
     """Each candidate is trained by itself."""
 
     def __init__(self, space: SearchSpace, data: Dataset, recipe: Recipe, final_epochs: int, seed: int) -> None:
+        require_fits(space, data, seed)
         self._space, self.data, self._recipe, self._seed = space, data, recipe, seed
         self._final = replace(recipe, epochs=final_epochs)
 
@@ -61,6 +89,7 @@ class BySupernet:
     def __init__(
         self, space: SearchSpace, data: Dataset, recipe: Recipe, final_epochs: int, seed: int, place: Path
     ) -> None:
+        require_fits(space, data, seed)
         try:
             self._supernet = Supernet(space, seed)
         except BuildError as error:
