@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 MODELS := .cache/models
 N ?= 8
 
-.PHONY: help setup torch demo check test arm64 lab boards faults bench clean
+.PHONY: help setup torch nni demo check test arm64 lab boards faults bench clean
 
 help:           ## show this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -19,7 +19,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt tests/models.txt tools/setup.sh e
 torch: setup    ## add torch (gigabytes): exports of torch modules, and their tests, which are skipped without it
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torch]'
 
-demo: setup     ## profile a small real model on this machine and explain the numbers
+nni: setup      ## an environment of NNI with the pins that go together (gigabytes), for its tests
+	sh tools/nni.sh
+
+demo: setup torch  ## profile a small real model, and search networks for this machine; explain the numbers
 	$(BIN)/edgeprof demo
 
 check: setup    ## format, lint, types, import rules, the agent's Python floor

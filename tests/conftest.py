@@ -36,6 +36,7 @@ KNOWN_SKIPS = (
     r"no fleet of emulated devices: no namespaces: ",
     r"no control groups of version 2 here",
     r"torch is not installed: run `make torch`",
+    r"no environment of NNI: run `make nni`",
 )
 
 

@@ -227,6 +227,10 @@ def strategy_of(plan: Plan, space: SearchSpace, n_objectives: int, worker: int =
 
         population = max(10, min(50, math.isqrt(plan.search.evaluations) * 2))
         return OptunaStrategy(space, n_objectives, seed, sampler=name, population=population)
+    if name.startswith("nni-"):
+        from edgeprof.search.strategies.by_nni import NniStrategy
+
+        return NniStrategy(space, n_objectives, seed, strategy=name)
     if name == "pymoo":
         from edgeprof.search.strategies.by_pymoo import PymooStrategy
 

@@ -31,7 +31,7 @@ from edgeprof.search.space import Architecture, SearchSpace
 from edgeprof.spooled import considerate
 from edgeprof.statistics import summarise
 from edgeprof.store import Store
-from edgeprof.training.measuring import FORMATS, model_bytes
+from edgeprof.training.measuring import FORMATS
 
 __all__ = ["Bench", "values_of"]
 
@@ -80,7 +80,7 @@ class Bench:
             LinkError, AgentError: the device is lost, also after some time.
         """
         if architecture not in self._measured:
-            data = model_bytes(self.space.graph(architecture, self.format))
+            data = self.space.model(architecture, self.format)
             name = f"candidate-{'-'.join(map(str, architecture))}"
             self._measured[architecture] = values_of(self.profile(data, name, IN_THE_LOOP))
         return self._measured[architecture]

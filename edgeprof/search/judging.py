@@ -14,6 +14,8 @@ from edgeprof.search.evaluation import Value
 from edgeprof.search.space import Architecture, SearchSpace
 
 if TYPE_CHECKING:
+    import torch
+
     from edgeprof.search.learning.data import Dataset
     from edgeprof.search.learning.module import Net
 
@@ -96,16 +98,13 @@ class Candidate:
         """What was chosen, by the names of the genes."""
         return self.space.describe(self.architecture)
 
-    def net(self) -> Net:
+    def net(self) -> torch.nn.Module:
         """A torch module of it, not trained yet (extra `torch`).
 
         Raises:
             BuildError: it has layers that cannot be trained here.
         """
-        from edgeprof.search.learning.module import Net
-        from edgeprof.search.learning.tape import tape_of
-
-        return Net(tape_of(self.space, self.architecture), seed=self.seed)
+        return self.space.module(self.architecture, self.seed)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,19 @@ class Search(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     it, all CPUs of this machine. Of a front with more than `most_verified` so many are verified, spread along it.
     """
 
-    strategy: Literal["guided", "random", "evolution", "tpe", "nsga2", "nsga3", "pymoo", "local"] = "guided"
+    strategy: Literal[
+        "guided",
+        "random",
+        "evolution",
+        "tpe",
+        "nsga2",
+        "nsga3",
+        "pymoo",
+        "local",
+        "nni-random",
+        "nni-evolution",
+        "nni-tpe",
+    ] = "guided"
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     evaluations: Count = 100
     time_s: Positive | None = None

@@ -10,6 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from numpy.typing import NDArray
 from edgeprof.errors import UsageError
 from latency_models.building import GraphBuilder, Value, builder
 from latency_models.graph import Graph
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Architecture", "Gene", "SearchSpace"]
 
@@ -71,6 +75,27 @@ class SearchSpace(ABC):
         """
         net = builder(format, name=self.name)
         return net.graph(self.build(net, self.canonical(architecture)))
+
+    def model(self, architecture: Architecture, format: str = "onnx", seed: int = 0) -> bytes:
+        """A file of the net, with weights drawn by the seed.
+
+        Raises:
+            BuildError: as `graph`.
+        """
+        from edgeprof.training.measuring import model_bytes
+
+        return model_bytes(self.graph(architecture, format), seed)
+
+    def module(self, architecture: Architecture, seed: int = 0) -> torch.nn.Module:
+        """The net as a torch module that can be trained (extra `torch`).
+
+        Raises:
+            BuildError: it has layers that cannot be trained here.
+        """
+        from edgeprof.search.learning.module import Net
+        from edgeprof.search.learning.tape import tape_of
+
+        return Net(tape_of(self, architecture), seed=seed)
 
     @property
     def sizes(self) -> tuple[int, ...]:

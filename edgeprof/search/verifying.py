@@ -127,7 +127,6 @@ def _files(
     search: Assembled, one: Evaluation, finished: Finished | None, place: Path, notes: list[str]
 ) -> dict[str, bytes]:
     """The files of a member, written: trained where it was trained here, else with weights drawn at random."""
-    from edgeprof.training.measuring import model_bytes
     from latency_models.building import BuildError
 
     net = finished.net if finished is not None else None
@@ -138,7 +137,7 @@ def _files(
             if net is not None:
                 found[f"{MODEL}.{format}"] = _trained_bytes(search, one, net, format)
             else:
-                found[f"{MODEL}.{format}"] = model_bytes(search.space.graph(one.architecture, format))
+                found[f"{MODEL}.{format}"] = search.space.model(one.architecture, format)
         except BuildError as error:
             notes.append(f"no {format} file: {error}")
     if net is None:

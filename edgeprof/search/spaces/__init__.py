@@ -32,7 +32,9 @@ def space_of(given: Mapping[str, Any], beside: Path) -> SearchSpace:
     Raises:
         UsageError: there is no such space, or it has no such arguments.
     """
-    arguments = {name: _frozen(value) for name, value in given.items() if name not in ("name", "python")}
+    arguments = {name: _frozen(value) for name, value in given.items() if name not in ("name", "python", "nni")}
+    if "nni" in given:
+        return _of_nni(str(given["nni"]), arguments, beside)
     if "python" in given:
         kind, words = imported(str(given["python"]), beside), str(given["python"])
     elif "layers" in given:
@@ -55,6 +57,23 @@ def space_of(given: Mapping[str, Any], beside: Path) -> SearchSpace:
     if not isinstance(made, SearchSpace):
         raise UsageError(f"{words} makes no SearchSpace, but a {type(made).__name__}", "derive it from SearchSpace")
     return made
+
+
+def _of_nni(path: str, arguments: dict[str, Any], beside: Path) -> SearchSpace:
+    """A space of NNI, as `nni = "nni.nas.hub.pytorch:MobileNetV3Space"` with `input` and its arguments."""
+    try:
+        import nni.nas.nn.pytorch  # noqa: F401, so that a missing package is told from a wrong path
+    except ImportError as error:
+        raise UsageError("NNI is not there", "pip install 'edgeprof[nni]', in an environment of its own") from error
+    from edgeprof.search.nni_space import NniSpace
+
+    shape = arguments.pop("input", (3, 224, 224))
+    kind = imported(path, beside)
+    try:
+        made = kind(**arguments) if isinstance(kind, type) else kind
+    except TypeError as error:
+        raise UsageError(f"the space {path}: {error}", "give it the arguments that it has") from error
+    return NniSpace(made, shape)
 
 
 def _frozen(value: Any) -> Any:
