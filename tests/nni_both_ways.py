@@ -1,4 +1,4 @@
-"""Run in the environment of `make nni`: NNI's spaces as ours, and its strategies over our evaluation. Writes found.json."""
+"""Run in the environment of `make nni`: NNI's spaces as ours, its strategies over our evaluation. Writes found.json."""
 
 from __future__ import annotations
 

@@ -125,3 +125,25 @@ def test_a_split_takes_of_every_class_and_loses_nothing() -> None:
     assert sorted(np.concatenate([rest.x, taken.x]).ravel()) == list(range(14))
     assert list(np.bincount(taken.y, minlength=3)) == [2, 1, 0], "the only one of its class stays to be learned from"
     assert (split(part, 0.2, seed=1)[1].x == taken.x).all()
+
+
+def test_series_of_the_archives_are_images_of_height_one(tmp_path: Path) -> None:
+    """Channels apart by colons, series of different lengths, the class at the end."""
+    (tmp_path / "Toy_TRAIN.ts").write_text(
+        "# words\n@problemName Toy\n@data\n" + "".join(f"1,2,{k}:4,5,6:{k % 2}\n1,2:3,4:{k % 2}\n" for k in range(10))
+    )
+    (tmp_path / "Toy_TEST.ts").write_text("@data\n1,2,3,4:5,6,7,8:0\n1,2,3,4:5,6,7,8:1\n")
+
+    data = read_data(str(tmp_path / "Toy_TRAIN.ts"))
+
+    assert data.name == "Toy"
+    assert data.shape == (2, 1, 4), "as long as the longest of all files"
+    assert len(data.test) == 2
+    assert data.classes == ("0", "1")
+    for text, message in (
+        ("@data\n1,2:x,4:0\n", "line 2: could not convert"), ("@data\n1,2:1\n1,2:3,4:0\n", "line 3: 2 channels"),
+        ("@data\n", "has no samples"),
+    ):  # fmt: skip
+        (tmp_path / "Bad.ts").write_text(text)
+        with pytest.raises(UsageError, match=message):
+            read_data(str(tmp_path / "Bad.ts"))

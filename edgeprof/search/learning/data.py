@@ -21,7 +21,6 @@ __all__ = ["DIGITS", "Dataset", "Part", "read_data", "split"]
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
 DIGITS = "digits"
-AEON = "aeon:"
 # Of the samples whose parts are not given.
 VALID_SHARE, TEST_SHARE = 0.2, 0.2
 PARTS = ("train", "valid", "test")
@@ -64,8 +63,9 @@ def read_data(source: str, *, kind: str = "images", side: int | None = None, see
     """Read a data set.
 
     Args:
-        source: "digits" (scikit-learn's), "aeon:NAME" (a set that is in aeon's package), an .npz file with `x` and `y`
-            or with `x_train`, `y_train` and the like, or a folder with a folder of files for each class.
+        source: "digits" (scikit-learn's), an .npz file with `x` and `y` or with `x_train`, `y_train` and the like, a
+            .ts file of the UCR and UEA archives (NAME_TRAIN.ts beside NAME_TEST.ts), or a folder with a folder of files
+            for each class.
         kind: what is in such a folder: "images" or "sound" (16-bit wav of about a second).
         side: of images in folders, which are made so large.
         seed: of the split, where it is not given.
@@ -75,9 +75,11 @@ def read_data(source: str, *, kind: str = "images", side: int | None = None, see
     """
     if source == DIGITS:
         return _digits(seed)
-    if source.startswith(AEON):
-        return _of_aeon(source.removeprefix(AEON), seed)
     path = Path(source).expanduser()
+    if path.suffix == ".ts":
+        from edgeprof.search.learning.series import of_series
+
+        return _complete(path.stem.removesuffix("_TRAIN"), *of_series(path), seed)
     if path.suffix == ".npz":
         return _of_npz(path, seed)
     if path.is_dir():
@@ -85,7 +87,7 @@ def read_data(source: str, *, kind: str = "images", side: int | None = None, see
 
         return _complete(path.name, *of_folder(path, kind, side), seed)
     raise UsageError(
-        f"there is no data {source!r}", "name digits, aeon:NAME, an .npz file, or a folder with a folder for each class"
+        f"there is no data {source!r}", "name digits, an .npz or .ts file, or a folder with a folder for each class"
     )
 
 
@@ -101,38 +103,6 @@ def _digits(seed: int) -> Dataset:
     return _complete(DIGITS, {"": (x, found.target.astype(np.int64))}, tuple(map(str, range(10))), seed)
 
 
-def _of_aeon(name: str, seed: int) -> Dataset:
-    """Series of several channels as images of height 1, all as long as the longest of them."""
-    try:
-        from aeon.datasets import load_classification
-    except ImportError as error:
-        raise UsageError(f"{name} comes with aeon, which is not there", "pip install 'edgeprof[datasets]'") from error
-    found: dict[str, tuple[Array, NDArray[np.str_]]] = {}
-    for part in ("train", "test"):
-        try:
-            x, y = load_classification(name, split=part, load_equal_length=False)
-        except Exception as error:  # it looks for what it has not on the net, and has many ways to fail
-            raise UsageError(f"aeon has no set {name}: {error}", "JapaneseVowels and BasicMotions are in it") from error
-        found[part] = (_of_equal_length(x), np.asarray(y, dtype=np.str_))
-    length = max(x.shape[-1] for x, _ in found.values())
-    classes = sorted({str(one) for _, y in found.values() for one in y})
-    given = {
-        part: (
-            np.pad(x, ((0, 0), (0, 0), (0, 0), (0, length - x.shape[-1]))),
-            np.array([classes.index(str(one)) for one in y], dtype=np.int64),
-        )
-        for part, (x, y) in found.items()
-    }
-    return _complete(name, given, tuple(classes), seed)
-
-
-def _of_equal_length(series: object) -> Array:
-    """Series of (channels, length) as (n, channels, 1, longest), with zeros behind the shorter ones."""
-    rows = [np.asarray(one, dtype=np.float32) for one in series]  # type: ignore[attr-defined]
-    length = max(row.shape[-1] for row in rows)
-    return np.stack([np.pad(row, ((0, 0), (0, length - row.shape[-1])))[:, None] for row in rows])
-
-
 def _of_npz(path: Path, seed: int) -> Dataset:
     try:
         arrays = read_npz(path)
@@ -142,7 +112,7 @@ def _of_npz(path: Path, seed: int) -> Dataset:
     for part in ("", *PARTS):
         end = f"_{part}" if part else ""
         if f"x{end}" in arrays and f"y{end}" in arrays:
-            given[part] = (arrays[f"x{end}"].astype(np.float32), arrays[f"y{end}"])
+            given[part] = (_channels_first(arrays[f"x{end}"].astype(np.float32)), arrays[f"y{end}"])
     if not given:
         raise UsageError(
             f"{path} has {', '.join(sorted(arrays)) or 'nothing'}, and neither x and y nor x_train and y_train",
@@ -155,6 +125,12 @@ def _of_npz(path: Path, seed: int) -> Dataset:
         for part, (x, y) in given.items()
     }
     return _complete(path.stem, numbered, tuple(classes), seed)
+
+
+def _channels_first(x: Array) -> Array:
+    """Images are often kept with channels last."""
+    is_last = x.ndim == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4)
+    return x.transpose(0, 3, 1, 2) if is_last else x
 
 
 def _by_number(name: str) -> tuple[int, float, str]:
@@ -189,8 +165,6 @@ def _checked(name: str, x: Array, y: Labels) -> tuple[Array, Labels]:
         raise UsageError(f"{name} has {len(x)} samples and {len(y)} classes of samples", "give one for each")
     if x.ndim == 2:
         x = x[:, :, None, None].transpose(0, 2, 3, 1)  # one channel, one row
-    elif x.ndim == 4 and x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
-        x = x.transpose(0, 3, 1, 2)  # channels last, as images are kept
     elif x.ndim not in (3, 4):
         raise UsageError(f"{name} has samples of {x.ndim - 1} dimensions", "give 1, 2 (tokens) or 3 (images)")
     if not np.isfinite(x).all():
