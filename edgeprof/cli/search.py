@@ -134,14 +134,16 @@ def _go_on(folder: Path, options: dict[str, Any]) -> int:
                 out.print(render_progress(progress_of(kept.trials(), found.goals), found.goals))
             click.echo(f"verify it: edgeprof search resume {folder}", err=True)
             return EXIT_SOME_FAILED if ended.by == "lost" else 0
+        if ended.by == "lost":
+            click.echo(f"go on when it is back: edgeprof search resume {folder}", err=True)
+            return EXIT_SOME_FAILED
         result = finish(found, folder, _tell)
         hand_over(found, folder, result)
         if target is not None:
             write_text(target, json.dumps(to_document(result, found), indent=1) + "\n")
         if target != STANDARD_OUTPUT:
             out.print(render_found(result, found, folder))
-    failed = ended.by == "lost" or any(one.failure is not None for one in result.members)
-    return EXIT_SOME_FAILED if failed else 0
+    return EXIT_SOME_FAILED if any(one.failure is not None for one in result.members) else 0
 
 
 def hand_over(found: Assembled, folder: Path, result: Found) -> None:

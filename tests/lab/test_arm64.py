@@ -176,3 +176,38 @@ def test_a_power_cut_in_mid_profile_is_told_and_the_device_serves_again_afterwar
         device.start()
         assert profile(edgeprof, models_dir, WAKE_WORD)["origin"] == "emulated"
     assert subprocess.run(["pgrep", "-f", str(tmp_path / "device")], capture_output=True, check=False).stdout == b""
+
+
+SEARCH = """
+objectives = ["error", "latency"]
+[search]
+evaluations = 4
+[space]
+input = [8, 8, 1]
+layers = [
+  { conv = [4, 8], kernel = [1, 3], stride = 2, activation = "relu" },
+  { global_average = true },
+  { dense = 4 },
+]
+[accuracy]
+by = "function"
+function = "mine.py:train"
+[[targets]]
+device = "arm64"
+runtime = "litert"
+in_the_loop = "always"
+"""
+
+
+def test_a_search_has_an_arm64_device_in_its_loop(edgeprof: CommandLine) -> None:
+    (edgeprof.folder / "search.toml").write_text(SEARCH)
+    (edgeprof.folder / "mine.py").write_text("def train(one):\n    return 0.5 + 0.1 * sum(one.architecture)\n")
+
+    done = edgeprof.run("search", "run", "search.toml", "--json", "found.json")
+
+    assert done.returncode == 0, done.stderr
+    assert "arm64 is an EMULATED device: its times tell nothing of real hardware" in done.stdout
+    found = json.loads((edgeprof.folder / "found.json").read_text())
+    assert found["n_evaluated"] == 4
+    assert all(one["predicted"]["latency"]["origin"] == "emulated" for one in found["front"])
+    assert all("model.tflite" in one["files"] for one in found["front"])
