@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+import json
 import os
 import re
 import shlex
@@ -14,6 +17,10 @@ import pytest
 from edgeprof.campaign.plan import Configuration, Plan, Rest
 from edgeprof.fleet import Device, Fleet
 from edgeprof.models.example import write_example
+from edgeprof.search.plan import Accuracy, Carbon, Data, Limits, Search, Target
+from edgeprof.search.plan import Plan as SearchPlan
+from edgeprof.search.spaces import SPACES
+from tests.integration.command_line import CommandLine
 from tests.integration.sshd import Sshd
 
 ROOT = Path(__file__).parents[2]
@@ -265,3 +272,62 @@ def test_the_readme_names_the_two_commands() -> None:
 
     assert "make demo" in readme
     assert "make test" in readme
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_page_about_searches_can_be_followed_to_its_end(tmp_path: Path) -> None:
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed: run `make torch`")
+    page = ROOT / "docs" / "how-to" / "search.md"
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "EDGEPROF_HOME": str(tmp_path / "home"), "PATH": path}
+    for line in typed_lines(page):
+        done = subprocess.run(
+            shlex.split(line), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"$ {line}\n{done.stdout}\n{done.stderr}"
+    (layers,) = TOML.findall(page.read_text())
+    function, mine = PYTHON.findall(page.read_text())
+    (tmp_path / "mine.py").write_text(f"{function}\n{mine}")
+    rest = 'objectives = ["error", "size"]\n[search]\nevaluations = 4\n[accuracy]\nby = "function"\n'
+    rest += 'function = "mine.py:train"\n'
+    for number, space in enumerate((layers, '[space]\npython = "mine.py:Mine"\n')):
+        (tmp_path / f"plan{number}.toml").write_text(rest + space)
+        done = subprocess.run(
+            ["edgeprof", "search", "run", f"plan{number}.toml"],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.slow
+def test_the_example_in_sound_finds_nets_for_two_targets(tmp_path: Path, models_dir: Path) -> None:
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed: run `make torch`")
+    for part in ("TRAIN", "TEST"):
+        name = f"JapaneseVowels_{part}.ts"
+        (tmp_path / name).symlink_to(next(models_dir.rglob(name)))
+    text = (ROOT / "docs" / "examples" / "vowels.toml").read_text()
+    (tmp_path / "vowels.toml").write_text(text.replace("epochs = 20", "epochs = 6"))
+    typed = CommandLine(tmp_path)
+    assert typed.run("devices", "add", "pi5", "sim:pi-5").returncode == 0
+
+    done = typed.run("search", "run", "vowels.toml", "--json", "found.json")
+
+    assert done.returncode == 0, done.stderr
+    front = json.loads((tmp_path / "found.json").read_text())["front"]
+    assert set(front[0]["runs"]) == {"pi5", "local"}
+    assert max(one["test_accuracy"] for one in front) > 0.6
+
+
+def test_every_field_of_a_search_is_in_its_reference() -> None:
+    page = (ROOT / "docs" / "reference" / "search.md").read_text()
+    for kind in (SearchPlan, Search, Limits, Data, Accuracy, Target, Carbon):
+        for name in kind.__struct_fields__:
+            if name not in ("search", "limits", "space", "data", "accuracy", "targets", "carbon"):
+                assert f"`{name}`" in page, f"{kind.__name__}.{name}"
+    for space in SPACES.values():
+        for name in inspect.signature(space).parameters:
+            assert name == "name" or f"`{name}`" in page, f"{space.__name__}.{name}"

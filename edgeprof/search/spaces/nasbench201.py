@@ -69,8 +69,9 @@ class NasBench201(SearchSpace):
         for stage in range(3):
             if stage:
                 x = _halved(net, x)
-            for _ in range(self._n_cells):
-                x = _cell(net, x, architecture)
+            for cell in range(self._n_cells):
+                with net.part(f"cell {stage}.{cell}"):
+                    x = _cell(net, x, architecture)
         pooled = net.global_average(net.activate(x, "relu"), keep=False)
         return net.dense(pooled, self._n_classes)
 
@@ -86,7 +87,9 @@ def _cell(net: GraphBuilder, x: Value, architecture: Architecture) -> Value:
         source, operation = nodes[start], OPERATIONS[architecture[edge]]
         if source is None or operation == "none":
             continue
-        made, before = _operation(net, source, operation), nodes[end]
+        with net.part(f"{start}->{end}"):
+            made = _operation(net, source, operation)
+        before = nodes[end]
         nodes[end] = made if before is None else net.add(before, made)
     last = nodes[3]
     if last is None:

@@ -5,13 +5,16 @@ The space of Cai et al., Once-for-all, 2020, over the stages of Howard et al., S
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgeprof.search.space import Architecture, Gene, SearchSpace
 from edgeprof.training.scenes import squeeze_excite
-from latency_models.building import GraphBuilder, Value
+from latency_models.building import GraphBuilder, Value, builder
+from latency_models.graph import Graph
+from latency_models.tables import Slot
 
 __all__ = ["OnceForAll", "Stage"]
 
@@ -77,23 +80,64 @@ class OnceForAll(SearchSpace):
 
     def build(self, net: GraphBuilder, architecture: Architecture) -> Value:
         side, width = self.resolutions[architecture[0]], self.widths[architecture[1]]
-        x = net.image(side, side, self.image_channels)
-        x = net.conv(x, _rounded(self.stem * width), 3, self.stem_stride, activation="hard_swish")
-        for stage, start in zip(self.stages, self._starts(), strict=True):
+        x = self._begun(net, side, width)
+        for number, (stage, start) in enumerate(zip(self.stages, self._starts(), strict=True), 1):
             for block in range(self.depths[architecture[start]]):
                 kernel, expansion = architecture[start + 1 + 2 * block : start + 3 + 2 * block]
-                stride = stage.stride if block == 0 else 1
-                x = _block(
-                    net, x, stage, _rounded(stage.channels * width), self.kernels[kernel], self.expansions[expansion],
-                    stride,
-                )  # fmt: skip
+                stride, channels = stage.stride if block == 0 else 1, _rounded(stage.channels * width)
+                with net.part(f"{number}.{block + 1}"):
+                    x = _block(net, x, stage, channels, self.kernels[kernel], self.expansions[expansion], stride)
+        return self._ended(net, x, width)
+
+    def _ended(self, net: GraphBuilder, x: Value, width: float) -> Value:
         x = net.conv(x, _rounded(self.last * width), 1, activation="hard_swish")
-        x = (
-            net.dense(net.global_average(x, keep=False), self.head, activation="hard_swish")
-            if self.head
-            else (net.global_average(x, keep=False))
-        )
+        x = net.global_average(x, keep=False)
+        x = net.dense(x, self.head, activation="hard_swish") if self.head else x
         return net.dense(x, self.n_classes)
+
+    def slots(self) -> list[Slot]:
+        """Its parts, each of few genes, for a `GeneTable` of whole populations at once."""
+
+        def stem(genes: tuple[int, ...]) -> Graph:
+            net = builder("onnx", name=self.name)
+            return net.graph(self._begun(net, self.resolutions[genes[0]], self.widths[genes[1]]))
+
+        def head(genes: tuple[int, ...]) -> Graph:
+            net = builder("onnx", name=self.name)
+            side, channels = self._entering(len(self.stages), *genes)
+            return net.graph(self._ended(net, net.image(side, side, channels), self.widths[genes[1]]))
+
+        found = [Slot((0, 1), stem)]
+        for number, start in enumerate(self._starts()):
+            for block in range(max(self.depths)):
+                genes = (0, 1, start, start + 1 + 2 * block, start + 2 + 2 * block)
+                found.append(Slot(genes, functools.partial(self._block_alone, number, block)))
+        return [*found, Slot((0, 1), head)]
+
+    def _block_alone(self, number: int, block: int, genes: tuple[int, ...]) -> Graph | None:
+        resolution, width, depth, kernel, expansion = genes
+        if block >= self.depths[depth]:
+            return None
+        stage, net = self.stages[number], builder("onnx", name=self.name)
+        channels = _rounded(stage.channels * self.widths[width])
+        side, inputs = self._entering(number, resolution, width)
+        if block:
+            side, inputs = -(-side // stage.stride), channels
+        stride = 1 if block else stage.stride
+        x = net.image(side, side, inputs)
+        return net.graph(_block(net, x, stage, channels, self.kernels[kernel], self.expansions[expansion], stride))
+
+    def _entering(self, number: int, resolution: int, width: int) -> tuple[int, int]:
+        """Side and channels of what enters a stage."""
+        side = -(-self.resolutions[resolution] // self.stem_stride)
+        for stage in self.stages[:number]:
+            side = -(-side // stage.stride)
+        channels = self.stages[number - 1].channels if number else self.stem
+        return side, _rounded(channels * self.widths[width])
+
+    def _begun(self, net: GraphBuilder, side: int, width: float) -> Value:
+        x = net.image(side, side, self.image_channels)
+        return net.conv(x, _rounded(self.stem * width), 3, self.stem_stride, activation="hard_swish")
 
     def _starts(self) -> Sequence[int]:
         """The places of the genes of depth."""

@@ -57,9 +57,10 @@ class Sound(SearchSpace):
         for block in range(self.depths[architecture[0]]):
             kernel, is_dense = architecture[FIXED_GENES + 2 * block : FIXED_GENES + 2 + 2 * block]
             window = (1, self.kernels[kernel])
-            if is_dense:
-                y = net.conv(x, width, window, activation=activation)
-            else:
-                y = net.conv(net.depthwise(x, window, activation=activation), width, 1, activation=activation)
-            x = net.add(x, y)
+            with net.part(f"block {block + 1}"):
+                if is_dense:
+                    y = net.conv(x, width, window, activation=activation)
+                else:
+                    y = net.conv(net.depthwise(x, window, activation=activation), width, 1, activation=activation)
+                x = net.add(x, y)
         return net.dense(net.global_average(x, keep=False), self.n_classes)

@@ -56,7 +56,8 @@ class Transformer(SearchSpace):
             x = net.dense(net.input((1, self.length, self.inputs)), width)
         for block in range(self.depths[architecture[1]]):
             ratio = self.ratios[architecture[FIXED_GENES + block]]
-            x = net.add(x, attention(net, net.layer_norm(x), heads))
-            inner = net.dense(net.layer_norm(x), ratio * width, activation="gelu")
-            x = net.add(x, net.dense(inner, width))
+            with net.part(f"block {block + 1}"):
+                x = net.add(x, attention(net, net.layer_norm(x), heads))
+                inner = net.dense(net.layer_norm(x), ratio * width, activation="gelu")
+                x = net.add(x, net.dense(inner, width))
         return net.dense(net.mean(net.layer_norm(x)), self.n_classes)
