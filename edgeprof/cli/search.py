@@ -178,40 +178,42 @@ def _say_end(ended: Ended) -> None:
 
 
 class _Teller:
-    """Says now and then how far it is: evaluated, hypervolume, the best of each objective, time left."""
+    """Says now and then how far it is: evaluated, hypervolume, the best of each objective, grams, time left."""
 
     def __init__(self, found: Assembled) -> None:
         self._found = found
         self._began_s = self._told_s = time.monotonic()
-        self._results: list[Any] = []
+        self._n_first: int | None = None
 
     def __call__(self, event: Event) -> None:
-        if event.what in ("told", "taken over", "waiting", "lost"):
-            click.echo(f"  {event.what + ': ' if event.what != 'told' else ''}{event.text}", err=True)
+        if event.what == "told":
+            click.echo(f"  {event.text}", err=True)
+        elif event.what == "taken over":
+            click.echo(f"  taken over: {event.text}", err=True)
         if event.what != "evaluated" or event.result is None:
             return
-        if not self._results:  # what came before was done once for all
-            self._began_s = time.monotonic() - event.result.took_s
-        self._results.append(event.result)
         if event.result.failure is not None:
             click.echo(f"  failed: {event.result.failure}", err=True)
+        if self._n_first is None:  # what came before was done once for all
+            self._n_first, self._began_s = event.n_done - 1, time.monotonic() - event.result.took_s
         if time.monotonic() - self._told_s > TELL_EVERY_S:
             self._told_s = time.monotonic()
-            click.echo(f"  {self._words(event.n_done)}", err=True)
+            click.echo(f"  {self._words(event)}", err=True)
 
-    def _words(self, n_done: int) -> str:
+    def _words(self, event: Event) -> str:
         from edgeprof.reports.quantities import duration
         from edgeprof.reports.search import value_words
-        from edgeprof.search.progress import front_of
 
-        goals, n_wanted = self._found.goals, self._found.plan.search.evaluations
-        front = front_of(self._results, goals)
-        names = [goal.name for goal in goals if goal.is_objective]
+        progress, n_wanted = event.progress, self._found.plan.search.evaluations
         best = ", ".join(
-            f"{name.replace('error', 'accuracy')} {value_words(name, min(one.values[name].value for one in front))}"
-            for name in names
-            if front
+            f"{name.replace('error', 'accuracy')} {value_words(name, value)}"
+            for name, value in (progress.best if progress is not None else {}).items()
         )
-        each_s = (time.monotonic() - self._began_s) / max(1, len(self._results))
-        left = duration(each_s * max(0, n_wanted - n_done))
-        return f"{n_done} of {n_wanted} evaluated, best so far: {best or 'none'}; about {left} left"
+        volume = progress.hypervolume if progress is not None else None
+        n_mine = max(1, event.n_done - (self._n_first or 0))
+        left_s = (time.monotonic() - self._began_s) / n_mine * max(0, n_wanted - event.n_done)
+        ruled = f"hypervolume {volume:.3f}; " if volume is not None else ""
+        return (
+            f"{event.n_done} of {n_wanted} evaluated; {ruled}best {best or 'none yet'}; "
+            f"{event.grams:.2g} g CO2e so far; about {duration(left_s)} left"
+        )

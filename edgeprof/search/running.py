@@ -10,6 +10,7 @@ from edgeprof.errors import AgentError, LinkError
 from edgeprof.own_cost import OwnCost, Recorder
 from edgeprof.search.evaluating import Evaluator
 from edgeprof.search.evaluation import Evaluation
+from edgeprof.search.progress import Progress, progress_of
 from edgeprof.search.space import Architecture
 from edgeprof.search.spending import COST, costs_of, elapsed_s
 from edgeprof.search.strategies.base import Strategy
@@ -32,12 +33,17 @@ class Budget:
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened: `what` is "evaluated", "ruled out", "taken over", "waiting", "lost" or "told"."""
+    """Something happened: `what` is "evaluated", "ruled out", "taken over" or "told".
+
+    After an evaluation `progress` has what all workers found so far, and `grams` what it all took.
+    """
 
     what: str
     n_done: int = 0
     result: Evaluation | None = None
     text: str = ""
+    progress: Progress | None = None
+    grams: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -162,8 +168,9 @@ class Worker:
         with self.study.alone():
             self.study.end(number, result, self._values(result))
             self._save_cost()
-            n_done = sum(one.state == DONE for one in self.study.trials())
-        self.on_event(Event("evaluated", n_done, result))
+            progress = progress_of(self.study.trials(), self.evaluator.goals)
+            grams = self.grams(costs_of(self.study.notes()))
+        self.on_event(Event("evaluated", progress.n_done, result, progress=progress, grams=grams))
 
     def _values(self, result: Evaluation) -> tuple[float, ...] | None:
         return result.told(self.evaluator.goals).values

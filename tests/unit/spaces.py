@@ -13,6 +13,7 @@ class Widths(SearchSpace):
     """Ten lines of a user's own: two layers of four widths and two kernels."""
 
     name = "widths"
+    n_classes = 10
     genes = (
         Gene("width 1", (4, 8, 12, 16), True),
         Gene("width 2", (4, 8, 12, 16), True),
@@ -24,7 +25,7 @@ class Widths(SearchSpace):
         kernel = int(str(chosen["kernel"]))
         x = net.conv(net.image(8, 8, 1), int(str(chosen["width 1"])), kernel, 2, activation="relu")
         x = net.conv(x, int(str(chosen["width 2"])), kernel, activation="relu")
-        return net.dense(net.global_average(x, keep=False), 10)
+        return net.dense(net.global_average(x, keep=False), self.n_classes)
 
 
 def small_images() -> OnceForAll:

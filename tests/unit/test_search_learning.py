@@ -212,6 +212,9 @@ def test_statistics_of_shared_weights_are_those_of_the_net() -> None:
 
 def test_judges_say_how_and_finish_with_files_and_what_was_never_seen(tmp_path: Path) -> None:
     data, space = patterned(), Widths()
+    with pytest.raises(UsageError, match="nets of widths tell 10 classes apart, and patterned has 4"):
+        ByTraining(space, data, Recipe(epochs=1), 1, 0)
+    space.n_classes = 4
     for judge in (
         ByTraining(space, data, Recipe(epochs=3, batch=32), 5, 0),
         BySupernet(space, data, Recipe(epochs=6, batch=32), 3, 0, tmp_path / "net.npz"),
