@@ -6,6 +6,7 @@ not there) is 0 in the canonical form, so that equal nets are equal architecture
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -97,7 +98,7 @@ class SearchSpace(ABC):
 
         return Net(tape_of(self, architecture), seed=seed)
 
-    @property
+    @functools.cached_property
     def sizes(self) -> tuple[int, ...]:
         """How many choices each gene has."""
         return tuple(len(gene.choices) for gene in self.genes)
@@ -131,11 +132,12 @@ class SearchSpace(ABC):
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator, n_genes: int = 1) -> Architecture:
         """Another architecture with so many choices changed; the same where nothing can be changed."""
-        movable = [place for place, size in enumerate(self.sizes) if size > 1]
+        sizes = self.sizes
+        movable = [place for place, size in enumerate(sizes) if size > 1]
         for _ in range(MOST_TRIES if movable else 0):
             changed = list(architecture)
             for place in rng.permutation(movable)[:n_genes]:
-                changed[place] = int((changed[place] + rng.integers(1, self.sizes[place])) % self.sizes[place])
+                changed[place] = int((changed[place] + rng.integers(1, sizes[place])) % sizes[place])
             found = self.canonical(tuple(changed))
             if found != architecture:
                 return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GeneProcess"]
+__all__ = ["GeneProcess", "squared_distances"]
 
 Array = NDArray[np.float64]
 # Hyperparameters are chosen on so many points at most.
@@ -52,19 +52,31 @@ class GeneProcess:
         theta = start if keep and start is not None else _most_evident(_squares(x, x, groups), targets, start)
         return cls(x, groups, targets, theta, mean, scale)
 
-    def predict(self, x: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of the noiseless value at x (m, d), each (m,)."""
+    def predict(self, x: Array, distances: tuple[Array, Array] | None = None) -> tuple[Array, Array]:
+        """Mean and standard deviation of the noiseless value at x (m, d), each (m,).
+
+        `distances` are those of `squared_distances` for these points and x: processes over the same points share them.
+        """
         from scipy.linalg import cho_solve, cholesky, solve_triangular
 
-        own = _covariance(_squares(self.points, self.points, self.groups), self.theta)
+        among, to_points = distances or squared_distances(self.points, x, self.groups)
+        own = _covariance(among, self.theta)
         own[np.diag_indices_from(own)] += np.exp(2 * self.theta[2]) + JITTER
         factor = cholesky(own, lower=True, check_finite=False)
         weights = cho_solve((factor, True), self.targets, check_finite=False)
-        between = _covariance(_squares(x, self.points, self.groups), self.theta)
+        between = _covariance(to_points, self.theta)
         inner = solve_triangular(factor, between.T, lower=True, check_finite=False)
         prior = np.exp(2 * self.theta[0]) + np.exp(2 * self.theta[1])
         variance = np.maximum(prior - (inner**2).sum(axis=0), 1e-10)
         return self.mean + self.scale * (between @ weights), self.scale * np.sqrt(variance)
+
+
+def squared_distances(points: Array, x: Array, groups: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Of n points among themselves, and of x (m, d) to them, by group: (groups, n, n) and (groups, m, n).
+
+    The latter are many and in single precision: what is predicted of candidates needs no more.
+    """
+    return _squares(points, points, groups), _squares(x, points, groups).astype(np.float32)
 
 
 def _squares(a: Array, b: Array, groups: NDArray[np.int64]) -> Array:
@@ -78,10 +90,9 @@ def _squares(a: Array, b: Array, groups: NDArray[np.int64]) -> Array:
 
 
 def _covariance(squares: Array, theta: Array) -> Array:
-    shrunk = squares * np.exp(-2 * theta[3:])[:, None, None]
-    adding: Array = np.exp(2 * theta[0]) * np.exp(-0.5 * shrunk).mean(axis=0)
-    together: Array = np.exp(2 * theta[1]) * np.exp(-0.5 * shrunk.sum(axis=0))
-    return adding + together
+    each = np.exp(squares * (-0.5 * np.exp(-2 * theta[3:])).astype(squares.dtype)[:, None, None])
+    found: Array = np.exp(2 * theta[0]) * each.mean(axis=0) + np.exp(2 * theta[1]) * each.prod(axis=0)
+    return found
 
 
 def _most_evident(squares: Array, y: Array, start: Array | None) -> Array:
@@ -107,7 +118,7 @@ def _loss(theta: Array, squares: Array, y: Array, prior: Array, widths: Array) -
     shrunk = squares * np.exp(-2 * theta[3:])[:, None, None]
     each = np.exp(-0.5 * shrunk)
     adding = np.exp(2 * theta[0]) * each.mean(axis=0)
-    product = np.exp(2 * theta[1]) * np.exp(-0.5 * shrunk.sum(axis=0))
+    product = np.exp(2 * theta[1]) * each.prod(axis=0)
     noise = np.exp(2 * theta[2])
     covariance = adding + product
     covariance[np.diag_indices_from(covariance)] += noise + JITTER
@@ -124,6 +135,7 @@ def _loss(theta: Array, squares: Array, y: Array, prior: Array, widths: Array) -
     gradient[1] = -(outer * product).sum()
     gradient[2] = -noise * np.trace(outer)
     alone = np.exp(2 * theta[0]) / len(squares) * each
-    for k in range(len(squares)):
-        gradient[3 + k] = -0.5 * (outer * (shrunk[k] * (alone[k] + product))).sum()
+    alone += product
+    alone *= shrunk
+    gradient[3:] = -0.5 * np.tensordot(alone, outer, axes=2)
     return float(value), gradient + off / widths

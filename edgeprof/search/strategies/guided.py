@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgeprof.search.front import Boxes, is_on_front
 from edgeprof.search.space import Architecture, SearchSpace
 from edgeprof.search.strategies.base import Strategy, Told
-from edgeprof.search.surrogate import GeneProcess
+from edgeprof.search.surrogate import GeneProcess, squared_distances
 
 __all__ = ["Guided"]
 
@@ -67,9 +67,9 @@ class Guided(Strategy):
         self._fit(known)
         x, groups = self.space.encode([one.architecture for one in known])
         z, _ = self.space.encode(candidates)
-        columns, found = _columns(known), []
+        columns, found, distances = _columns(known), [], squared_distances(x, z, groups)
         for k, theta in enumerate(self._theta):
-            found.append(GeneProcess.fit(x, groups, columns[:, k], theta, keep=True).predict(z))
+            found.append(GeneProcess.fit(x, groups, columns[:, k], theta, keep=True).predict(z, distances))
         return np.stack([mean for mean, _ in found], axis=1), np.stack([sd for _, sd in found], axis=1)
 
     def _fit(self, known: Sequence[Told]) -> None:
