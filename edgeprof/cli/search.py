@@ -27,6 +27,7 @@ ENDED = {
     "grams": "the grams are spent",
     "space": "nothing is left to ask for",
     "lost": "a device was lost",
+    "failing": "the first candidates all fail for the same reason",
 }
 
 RUN_EPILOG = """\b
@@ -66,18 +67,25 @@ def run(plan: Path, out: Path | None, **options: Any) -> int:
 
     parsed = read_plan(plan)
     folder = out or plan.with_suffix(".study")
-    begin(parsed, plan.read_text(), plan.parent, folder)
+    begin(parsed, plan.read_text(), plan.parent, folder, **_given(options))
     click.echo(f"the study is in {folder}", err=True)
     return _go_on(folder, options)
 
 
 @search.command(epilog="\b\nExample:\n  edgeprof search resume search.study --evaluations 200")
 @click.argument("study", type=click.Path(path_type=Path))
+@click.option("--retry-failed", is_flag=True, help="Evaluate again what failed, after you mended why.")
 @_budgets
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Train and measure the front at the end.")
 @click.option("--json", "json_target", metavar="FILE", help="Write what was found as JSON; - is standard output.")
 def resume(study: Path, **options: Any) -> int:
     """Go on with a search that was interrupted, or with larger budgets; verify its front."""
+    if options["retry_failed"]:
+        from edgeprof.search.session import opened
+        from edgeprof.search.study import Study
+
+        with opened(study) as found, Study(study, found.space, found.n_objectives) as kept, kept.alone():
+            click.echo(f"forgotten: {kept.forget_failures()} that failed", err=True)
     return _go_on(study, options)
 
 
@@ -117,7 +125,8 @@ def _go_on(folder: Path, options: dict[str, Any]) -> int:
     import json
 
     from edgeprof.cli.output import STANDARD_OUTPUT, console, require_writable, write_text
-    from edgeprof.reports.search import render_found, render_progress, to_document
+    from edgeprof.errors import SearchError
+    from edgeprof.reports.search import progress_document, render_found, render_progress, to_document
     from edgeprof.search.progress import progress_of
     from edgeprof.search.session import finish, opened, work
     from edgeprof.search.study import Study
@@ -129,9 +138,15 @@ def _go_on(folder: Path, options: dict[str, Any]) -> int:
     with opened(folder, _tell, **_given(options)) as found:
         ended = work(found, folder, _Teller(found))
         _say_end(ended)
+        if ended.by == "failing":
+            raise SearchError(ended.text, "mend it, then: edgeprof search resume STUDY --retry-failed")
         if not options["verify"]:
             with Study(folder, found.space, found.n_objectives) as kept:
-                out.print(render_progress(progress_of(kept.trials(), found.goals), found.goals))
+                progress = progress_of(kept.trials(), found.goals)
+            if target is not None:
+                write_text(target, json.dumps(progress_document(progress), indent=1) + "\n")
+            if target != STANDARD_OUTPUT:
+                out.print(render_progress(progress, found.goals))
             click.echo(f"verify it: edgeprof search resume {folder}", err=True)
             return EXIT_SOME_FAILED if ended.by == "lost" else 0
         if ended.by == "lost":

@@ -12,14 +12,16 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from edgeprof.models.groups import counted
 from edgeprof.reports.quantities import duration, percent, plain
 from edgeprof.search.assembling import Assembled
 from edgeprof.search.evaluation import Evaluation, Goal, Value
+from edgeprof.search.judging import Judgement, error_of
 from edgeprof.search.progress import Progress
 from edgeprof.search.session import Found, Payback
 from edgeprof.search.verifying import Member
 
-__all__ = ["card", "draw_front", "render_found", "render_progress", "to_document", "value_words"]
+__all__ = ["card", "draw_front", "progress_document", "render_found", "render_progress", "to_document", "value_words"]
 
 SCHEMA = 1
 KIBIBYTE = 1024
@@ -36,7 +38,7 @@ def value_words(goal: str, value: Value | float) -> str:
     if kind == "energy":
         return f"{number * 1e3:.3g} mJ"
     if kind == "carbon":
-        return f"{number * 1e6:.3g} ug"
+        return grams_words(number)
     return f"{number / KIBIBYTE:.4g} KiB"
 
 
@@ -90,8 +92,9 @@ def render_found(found: Found, search: Assembled, folder: Path) -> RenderableTyp
             continue
         mark = "" if stays else " (beaten)"
         cells = [_range(goal.name, one.verified[goal.name]) if goal.name in one.verified else "-" for goal in goals]
-        test = percent(one.test_accuracy) if one.test_accuracy is not None else "-"
-        table.add_row(one.name + mark, *cells, test, ", ".join(f"{number:02d}" for number in found.ties[one.number]))
+        table.add_row(
+            one.name + mark, *cells, _tested(one), ", ".join(f"{number:02d}" for number in found.ties[one.number])
+        )
     parts: list[RenderableType] = [table]
     origins = {
         (target, value.origin) for one in found.members for target, of in one.by_target.items() for value in of.values()
@@ -104,15 +107,55 @@ def render_found(found: Found, search: Assembled, folder: Path) -> RenderableTyp
         "nets tie where the intervals of every objective overlap; the search chose by one part of the data, and "
         '"never seen" is the accuracy on another'
     )
+    if any("drawn at random" in note for one in found.members for note in one.notes):
+        parts.append("[yellow]the weights in these files are drawn at random: your function trained, not edgeprof[/]")
+    parts += [f"[yellow]{escape(words)}[/]" for words in _weighed(search)]
+    changed = _accuracies(found)
+    if changed:
+        parts.append(changed)
     for regret in found.regrets:
         rank = f", rank correlation {regret.spearman:.2f}" if regret.spearman is not None else ""
-        off = f"predictions of {regret.n} nets were {percent(regret.mape)} off on average"
+        off = f"predictions of {counted(regret.n, 'net')} were {percent(regret.mape)} off on average"
         parts.append(f"{escape(regret.target)}: {off}{rank}")
     if found.agreement is not None:
         parts.append(found.agreement.words)
     parts += _costs(found)
     parts.append(f"files, cards and the figure are in {folder}")
     return Group(*parts)
+
+
+def _tested(one: Member) -> str:
+    """The accuracy on what was never seen, with what so many samples leave open."""
+    if one.test_accuracy is None:
+        return "-"
+    return _range("error", error_of(Judgement(one.test_accuracy, "", one.n_test)))
+
+
+def _weighed(search: Assembled) -> list[str]:
+    """What a goal of several targets is."""
+    targets = search.evaluator.costs.targets
+    if len(targets) < 2 or search.evaluator.across == "each":
+        return []
+    weights = ", ".join(f"{target.weight:g} x {target.name}" for target in targets)
+    kind = "the worst" if search.evaluator.across == "worst" else "the sum"
+    return [f"latency and the like are {kind} of {weights}; limits are of that; the cards have each target's own"]
+
+
+def _accuracies(found: Found) -> str:
+    """How far accuracies moved when members were trained for good."""
+    from scipy.stats import spearmanr
+
+    pairs = [
+        (1.0 - one.predicted.values["error"].value, one.accuracy)
+        for one in found.members
+        if one.accuracy is not None and "error" in one.predicted.values
+    ]
+    if not pairs or all(before == after for before, after in pairs):
+        return ""
+    moved = sum(abs(after - before) for before, after in pairs) / len(pairs)
+    several = len(pairs) > 2 and len({before for before, _ in pairs}) > 1 and len({after for _, after in pairs}) > 1
+    rank = f", rank correlation {float(spearmanr(*zip(*pairs, strict=True)).statistic):.2f}" if several else ""
+    return f"accuracies of {counted(len(pairs), 'net')} moved by {percent(moved)} on average in the last training{rank}"
 
 
 def _doubtful(origins: set[tuple[str, str]]) -> list[str]:
@@ -150,10 +193,19 @@ def payback_words(one: Payback) -> str:
     """After how many inferences the search is repaid."""
     if one.inferences is None:
         return f"net {one.member:02d} on {one.target} saves no grams against the most accurate one"
+    low, high = (f"{bound:.1g}" if bound is not None else "never" for bound in (one.low, one.high))
     return (
-        f"net {one.member:02d} on {one.target} saves {one.saved_g * 1e6:.3g} ug an inference against the most accurate "
-        f"one: the search is repaid after {one.inferences:,.0f} inferences"
+        f"net {one.member:02d} on {one.target} saves {grams_words(one.saved_g)} an inference against the most accurate "
+        f"one ({one.origin}): the search is repaid after some {one.inferences:.1g} inferences ({low} to {high})"
     )
+
+
+def grams_words(grams: float) -> str:
+    """Grams of an inference, in the unit that suits."""
+    for factor, unit in ((1.0, "g"), (1e3, "mg"), (1e6, "µg"), (1e9, "ng")):
+        if abs(grams) * factor >= 1.0:
+            return f"{grams * factor:.3g} {unit}"
+    return f"{grams * 1e12:.3g} pg"
 
 
 # --- cards ---
@@ -164,20 +216,18 @@ def card(one: Member, found: Found, search: Assembled) -> str:
     lines = [f"# {search.space.name}, net {one.name}", ""]
     if one.failure is not None:
         return "\n".join([*lines, f"It could not be verified: {one.failure}", ""])
-    lines += ["| | value | 90 % interval | how |", "|---|---|---|---|"]
+    lines += ["| | value | interval | how |", "|---|---|---|---|"]
     for goal in search.goals:
         if goal.name in one.verified:
             value = one.verified[goal.name]
-            low, high = value_words(goal.name, value.low), value_words(goal.name, value.high)
-            low, high = (high, low) if goal.name.startswith("error") else (low, high)
             title = "accuracy, by which it was chosen" if goal.name == "error" else goal.name
-            lines.append(f"| {title} | {value_words(goal.name, value)} | {low} to {high} | {value.origin} |")
+            lines.append(_row(title, goal.name, value))
     if one.test_accuracy is not None:
-        lines.append(f"| accuracy on {one.n_test} samples never seen | {percent(one.test_accuracy)} | | {one.how} |")
+        test = error_of(Judgement(one.test_accuracy, one.how, one.n_test))
+        lines.append(_row(f"accuracy on {one.n_test} samples never seen", "error", test))
     for target, values in one.by_target.items():
         for name, value in values.items():
-            low, high = value_words(name, value.low), value_words(name, value.high)
-            lines.append(f"| {name} on {target} | {value_words(name, value)} | {low} to {high} | {value.origin} |")
+            lines.append(_row(f"{name} on {target}", name, value))
     for target, value in one.grams.items():
         low, high = value_words("carbon", value.low), value_words("carbon", value.high)
         lines.append(
@@ -187,10 +237,14 @@ def card(one: Member, found: Found, search: Assembled) -> str:
     if found.grams is not None:
         lines.append(f"| CO2e of the search, all nets | {found.grams.nominal:.3g} g | {found.grams.low:.3g} to "
                      f"{found.grams.high:.3g} g | {found.joules.kind if found.joules else ''} |")  # fmt: skip
+    lines += [
+        "",
+        "Intervals hold 90 %, of the median of latencies that were measured 95 %. Where there is none, nothing is",
+    ]
+    lines += ["known of it: a simulated board has no noise, and is no hardware."]
     lines += ["", "## Choices", ""]
     lines += [f"- {name}: {value}" for name, value in search.space.describe(one.predicted.architecture).items()]
-    if search.data_words:
-        lines += ["", "## Before the net", "", f"{search.data_words[0].upper()}{search.data_words[1:]}."]
+    lines += _before(one, search)
     ties = found.ties[one.number]
     if ties:
         lines += ["", f"It cannot be told apart from net {', '.join(f'{number:02d}' for number in ties)}."]
@@ -201,7 +255,44 @@ def card(one: Member, found: Found, search: Assembled) -> str:
     return "\n".join(lines)
 
 
+def _row(title: str, goal: str, value: Value) -> str:
+    low, high = value_words(goal, value.low), value_words(goal, value.high)
+    low, high = (high, low) if goal.startswith("error") else (low, high)
+    interval = f"{low} to {high}" if value.low < value.high else ""
+    return f"| {title} | {value_words(goal, value)} | {interval} | {value.origin} |"
+
+
+def _before(one: Member, search: Assembled) -> list[str]:
+    """What to do to a sample, and what comes out."""
+    data = search.data
+    if data is None:
+        return []
+    graph = search.space.graph(one.predicted.architecture)
+    shape = [dim or 0 for dim in graph.shape(graph.inputs[0]) or ()]
+    steps = [*data.words]
+    if len(shape) == 4 and len(data.shape) == 3 and tuple(shape[2:]) != data.shape[1:]:
+        steps.append(
+            f"resize {data.shape[1]} x {data.shape[2]} to {shape[2]} x {shape[3]}, bilinear with antialiasing "
+            "(torch.nn.functional.interpolate)"
+        )
+    last = f", model.tflite {[shape[0], *shape[2:], shape[1]]} (channels last)" if len(shape) == 4 else ""
+    return [
+        "",
+        "## Before the net, and behind it",
+        "",
+        *(f"{number}. {step[0].upper()}{step[1:]}." for number, step in enumerate(steps, 1)),
+        "",
+        f"model.onnx takes {shape}{last}, float32. A number for each class comes out, before any softmax:",
+        ", ".join(f"{number} is {name}" for number, name in enumerate(data.classes)) + ".",
+    ]
+
+
 # --- documents ---
+
+
+def progress_document(progress: Progress) -> dict[str, Any]:
+    """What a search knows of its front, before anything was verified."""
+    return {"schema": SCHEMA, **asdict(progress)}
 
 
 def to_document(found: Found, search: Assembled) -> dict[str, Any]:
@@ -209,6 +300,7 @@ def to_document(found: Found, search: Assembled) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "space": search.space.name,
+        "classes": list(search.data.classes) if search.data is not None else None,
         "seed": search.plan.search.seed,
         "strategy": search.plan.search.strategy,
         "objectives": [goal.name for goal in search.goals if goal.is_objective],
@@ -227,6 +319,7 @@ def to_document(found: Found, search: Assembled) -> dict[str, Any]:
                 "predicted": {name: asdict(value) for name, value in one.predicted.values.items()},
                 "accuracy": one.accuracy,
                 "test_accuracy": one.test_accuracy,
+                "n_test": one.n_test,
                 "how": one.how,
                 "grams": {name: asdict(value) for name, value in one.grams.items()},
                 "ties": found.ties[one.number],

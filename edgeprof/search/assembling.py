@@ -53,7 +53,7 @@ class Assembled:
     judge: Judge | None
     benches: Mapping[str, Bench]
     intensity: Intensity
-    data_words: str
+    data: Dataset | None
     stack: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -118,8 +118,7 @@ def assemble(plan: Plan, beside: Path, folder: Path, tell: Callable[[str], None]
     stack = ExitStack()
     for bench in benches.values():
         stack.enter_context(bench)
-    words = data.words if data is not None else ""
-    return Assembled(plan, space, goals, evaluator, judge, benches, intensity, words, stack)
+    return Assembled(plan, space, goals, evaluator, judge, benches, intensity, data, stack)
 
 
 def goals_of(plan: Plan, targets: list[str]) -> tuple[Goal, ...]:

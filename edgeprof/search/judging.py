@@ -130,7 +130,7 @@ class ByFunction:
         candidate = Candidate(self.space, architecture, self.seed, self.epochs, self.data)
         try:
             found = float(self.function(candidate))
-        except Exception as error:  # whatever the user's code raises
+        except (Exception, SystemExit) as error:  # whatever the user's code raises
             raise EvaluationFailed(f"your function raised {type(error).__name__}: {error}") from error
         if not math.isfinite(found):
             raise EvaluationFailed(f"your function gave {found}")

@@ -11,7 +11,6 @@ from edgeprof.own_cost import OwnCost, Recorder
 from edgeprof.search.evaluating import Evaluator
 from edgeprof.search.evaluation import Evaluation
 from edgeprof.search.progress import Progress, progress_of
-from edgeprof.search.space import Architecture
 from edgeprof.search.spending import COST, costs_of, elapsed_s
 from edgeprof.search.strategies.base import Strategy
 from edgeprof.search.study import ABANDONED, DONE, RUNNING, Study, Trial
@@ -20,6 +19,10 @@ __all__ = ["Budget", "Ended", "Event", "Worker"]
 
 # So many candidates in a row that limits rule out: the strategy will not find others.
 MOST_RULED_OUT = 2000
+# So often a candidate is begun anew whose process died; whoever kills them by hand has this often as well.
+MOST_DEATHS = 3
+# So many that fail alike, and none that does not, are no longer about single candidates.
+MOST_ALIKE = 5
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Ended:
-    """Why a worker ended: "evaluations", "time", "grams", "space" (nothing is left that keeps the limits) or "lost"."""
+    """Why a worker ended: "evaluations", "time", "grams", "space" (nothing is left), "failing" or "lost"."""
 
     by: str
     text: str = ""
@@ -94,6 +97,8 @@ class Worker:
                 self._save_cost()
                 return Ended("lost", f"{error}; what to do: {error.advice or 'look at the device, then resume'}")
             self._end(number, result)
+            if (reason := self._fails_alike()) is not None:
+                return Ended("failing", reason)
 
     # --- choosing ---
 
@@ -101,7 +106,8 @@ class Worker:
         """What was found in earlier sittings, in the order in which it was asked for."""
         with self.study.alone():
             ended = [one for one in self.study.trials() if one.result is not None and one.state != RUNNING]
-        self.strategy.replay([one.result.told(self.evaluator.goals) for one in ended if one.result is not None])
+        goals = self.evaluator.goals
+        self.strategy.replay([(one.n_asked, one.result.told(goals)) for one in ended if one.result is not None])
         self._known = {one.number for one in ended}
 
     def _choose(self) -> tuple[int, Evaluation] | Ended:
@@ -110,7 +116,10 @@ class Worker:
             with self.study.alone():
                 trials = self._synchronised()
                 n_counted = sum(one.state in (DONE, RUNNING) for one in trials)
-                architecture = self._taken_over(trials)
+                orphan = self._taken_over(trials)
+                architecture = orphan.architecture if orphan is not None else None
+                if orphan is not None and self._killed(orphan, trials):
+                    continue
                 if architecture is None:
                     if n_counted >= self.budget.evaluations:
                         return Ended("evaluations")
@@ -122,7 +131,7 @@ class Worker:
                         continue
                 foreseen = self.evaluator.foreseen(architecture)
                 reason = self.evaluator.rules_out(foreseen)
-                number = self.study.begin(architecture)
+                number = self.study.begin(architecture, orphan.n_asked if orphan is not None else self.strategy.n_asked)
                 if reason is None:
                     self._n_ruled_out = 0
                     return number, foreseen
@@ -145,7 +154,7 @@ class Worker:
                 self.strategy.asked.add(one.architecture)
         return trials
 
-    def _taken_over(self, trials: Sequence[Trial]) -> Architecture | None:
+    def _taken_over(self, trials: Sequence[Trial]) -> Trial | None:
         """What a worker that is gone was at; where it was done but for a word, that word is said."""
         for orphan in self.study.orphans():
             if orphan.result is not None:
@@ -153,8 +162,20 @@ class Worker:
                 continue
             self.study.give_up(orphan.number)
             self.on_event(Event("taken over", text=f"trial {orphan.number} of {orphan.worker or 'a worker'}"))
-            return orphan.architecture
+            self.strategy.catch_up(orphan.n_asked, orphan.architecture)
+            return orphan
         return None
+
+    def _killed(self, orphan: Trial, trials: Sequence[Trial]) -> bool:
+        """Whether a candidate took too many processes with it: it failed then, and nobody tries again."""
+        n_before = sum(one.state == ABANDONED and one.architecture == orphan.architecture for one in trials)
+        if n_before + 1 < MOST_DEATHS:
+            return False
+        reason = f"{n_before + 1} processes that evaluated it were killed, or died"
+        number = self.study.begin(orphan.architecture, orphan.n_asked)
+        self.study.end(number, Evaluation(orphan.architecture, failure=reason), None)
+        self.on_event(Event("evaluated", result=Evaluation(orphan.architecture, failure=reason)))
+        return True
 
     def _rule_out(self, number: int, result: Evaluation) -> None:
         self.study.end(number, result, None, ruled_out=True)
@@ -171,6 +192,12 @@ class Worker:
             progress = progress_of(self.study.trials(), self.evaluator.goals)
             grams = self.grams(costs_of(self.study.notes()))
         self.on_event(Event("evaluated", progress.n_done, result, progress=progress, grams=grams))
+
+    def _fails_alike(self) -> str | None:
+        """Why the first ones failed, if all did for the same reason."""
+        results = self._results()
+        reasons = {one.failure for one in results}
+        return results[-1].failure if len(results) == MOST_ALIKE and len(reasons) == 1 else None
 
     def _values(self, result: Evaluation) -> tuple[float, ...] | None:
         return result.told(self.evaluator.goals).values

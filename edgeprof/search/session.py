@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import msgspec
 from edgeprof import __version__
 from edgeprof.carbon import Spread
 from edgeprof.errors import SearchError
-from edgeprof.own_cost import Joules, recording
+from edgeprof.own_cost import Joules, Recorder, recording
 from edgeprof.search.assembling import Assembled, assemble, strategy_of
 from edgeprof.search.clean_hours import CleanHours
 from edgeprof.search.evaluation import Evaluation
@@ -33,15 +34,17 @@ LOOKED_AT = 200
 PREPARING = "preparing"
 
 
-def begin(plan: Plan, text: str, beside: Path, folder: Path) -> None:
-    """Make the folder of a search; nothing runs yet.
+def begin(plan: Plan, text: str, beside: Path, folder: Path, **changed: Any) -> None:
+    """Make the folder of a search; nothing runs yet. `changed` are budgets in place of the plan's, for good.
 
     Raises:
         EdgeprofError: the plan names something that is not there, or the folder has a search.
     """
     with assemble(plan, beside, folder):
         pass
-    Study.create(folder, text, {"beside": str(beside.resolve()), "edgeprof_version": __version__})
+    budgets = {name: value for name, value in changed.items() if value is not None}
+    facts = {"beside": str(beside.resolve()), "edgeprof_version": __version__, "budgets": budgets}
+    Study.create(folder, text, facts)
 
 
 def opened(folder: Path, tell: Callable[[str], None] = lambda text: None, **changed: Any) -> Assembled:
@@ -56,7 +59,7 @@ def opened(folder: Path, tell: Callable[[str], None] = lambda text: None, **chan
     except OSError as error:
         raise SearchError(f"{folder} has lost its plan: {error.strerror or error}", "restore it from a copy") from error
     plan = parse_plan(text, f"{folder / PLAN}")
-    given = {name: value for name, value in changed.items() if value is not None}
+    given = {**facts.get("budgets", {}), **{name: value for name, value in changed.items() if value is not None}}
     return assemble(_with(plan, given), Path(facts["beside"]), folder, tell)
 
 
@@ -77,10 +80,12 @@ def work(
     """
     plan = search.plan
 
-    def tell(text: str) -> None:
-        on_event(Event("told", text=text))
+    with recording() as recorder, Study(folder, search.space, search.n_objectives) as study, _costing(study, recorder):
 
-    with recording() as recorder, Study(folder, search.space, search.n_objectives) as study:
+        def tell(text: str) -> None:
+            on_event(Event("told", text=text))
+            _save(study, recorder)  # a kill takes no more than what was since
+
         clean = CleanHours(plan.carbon, tell)
         if not study.trials():
             require_feasible(search.evaluator, LOOKED_AT, plan.search.seed)
@@ -103,18 +108,38 @@ def work(
         return worker.run()
 
 
+def _save(study: Study, recorder: Recorder) -> None:
+    study.note(f"{COST} {study.worker}", asdict(recorder.cost()))
+
+
+@contextmanager
+def _costing(study: Study, recorder: Recorder) -> Iterator[None]:
+    """However it ends, what it took until then is kept."""
+    try:
+        yield
+    finally:
+        with suppress(SearchError):  # the folder is gone: that was said already
+            _save(study, recorder)
+
+
 def _grams(found: Spread | None) -> float:
     return found.nominal if found is not None else 0.0
 
 
 @dataclass(frozen=True)
 class Payback:
-    """After how many inferences of a member instead of the most accurate one the search is repaid; None for never."""
+    """After how many inferences of a member instead of the most accurate one the search is repaid; None for never.
+
+    `low` and `high` follow from the ranges of the search's grams and of an inference's; `origin` is of the latter.
+    """
 
     member: int
     target: str
     saved_g: float
     inferences: float | None
+    low: float | None
+    high: float | None
+    origin: str
 
 
 @dataclass(frozen=True)
@@ -140,16 +165,22 @@ def finish(search: Assembled, folder: Path, tell: Callable[[str], None] = lambda
         LinkError, AgentError: a device is lost; what was verified is kept.
         SearchError: nothing was found that could be verified, or the folder is gone.
     """
-    with recording() as recorder, Study(folder, search.space, search.n_objectives) as study:
+    with recording() as recorder, Study(folder, search.space, search.n_objectives) as study, _costing(study, recorder):
+
+        def say(text: str) -> None:
+            tell(text)
+            _save(study, recorder)
+
         progress = progress_of(study.trials(), search.goals)
         if not progress.front:
-            raise SearchError(_why_nothing(study), "raise the limits or the budgets: edgeprof search resume has both")
-        try:
-            if search.judge is not None:
-                search.judge.prepare(tell)
-            members = verify(search, _spread(progress.front, search.plan.search.most_verified, tell), folder, tell)
-        finally:
-            study.note(f"{COST} {study.worker}", asdict(recorder.cost()))
+            raise SearchError(
+                _why_nothing(study),
+                "resume with more --evaluations, or change the limits in STUDY/plan.toml and resume",
+            )
+        if search.judge is not None:
+            search.judge.prepare(say)
+        members = verify(search, _spread(progress.front, search.plan.search.most_verified, say), folder, say)
+        _save(study, recorder)
         results = [one.result for one in study.trials() if one.state == DONE and one.result is not None]
         costs = costs_of(study.notes())
     grams = grams_of(costs, search.intensity)
@@ -195,6 +226,13 @@ def payback_of(members: Sequence[Member], on_front: Sequence[bool], grams: Sprea
         for target, value in one.grams.items():
             if one is best or target not in best.grams:
                 continue
-            saved = best.grams[target].value - value.value
-            found.append(Payback(one.number, target, saved, grams.nominal / saved if saved > 0 else None))
+            most = best.grams[target]
+            saved = most.value - value.value
+            if saved <= 0:
+                found.append(Payback(one.number, target, saved, None, None, None, value.origin))
+                continue
+            # What is not known of one (power, the grid) is not known of the other in the same way.
+            least, largest = saved * most.low / most.value, saved * most.high / most.value
+            low, high = grams.low / largest, grams.high / least if least > 0 else None
+            found.append(Payback(one.number, target, saved, grams.nominal / saved, low, high, value.origin))
     return found

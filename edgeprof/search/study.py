@@ -31,7 +31,7 @@ JOURNAL, PLAN, LOCK, WORKERS, FACTS = "journal.log", "plan.toml", "lock", "worke
 NAME = "search"
 SCHEMA = 1
 # Attributes of trials.
-WORKER, RESULT, ARCHITECTURE = "worker", "result", "architecture"
+WORKER, RESULT, ARCHITECTURE, N_ASKED, FORGOTTEN = "worker", "result", "architecture", "asked", "forgotten"
 # States of trials; the last is also the attribute that says so.
 RUNNING, DONE, ABANDONED, RULED_OUT = "running", "done", "abandoned", "ruled out"
 ADVICE = "is its disk full, or was it unmounted? `edgeprof search resume` goes on when it is back"
@@ -39,13 +39,17 @@ ADVICE = "is its disk full, or was it unmounted? `edgeprof search resume` goes o
 
 @dataclass(frozen=True)
 class Trial:
-    """One candidate: `state` is "running", "done", "ruled out" (by limits, before anything dear), or "abandoned"."""
+    """One candidate: `state` is "running", "done", "ruled out" (by limits, before anything dear), or "abandoned".
+
+    `n_asked` is how many its worker's strategy had asked for by then, in all.
+    """
 
     number: int
     architecture: Architecture
     state: str
     worker: str
     result: Evaluation | None
+    n_asked: int = 0
 
 
 class Study:
@@ -155,9 +159,11 @@ class Study:
         """All candidates so far, in the order in which they were begun."""
         with self._kept():
             found = self._storage.get_all_trials(self._number, deepcopy=False)
-        return [self._ended.get(one.number) or self._read(one) for one in found]
+            facts = self._storage.get_study_user_attrs(self._number)
+        forgotten = {int(name.split(" ")[1]) for name in facts if name.startswith(f"{FORGOTTEN} ")}
+        return [self._ended.get(one.number) or self._read(one, one.number in forgotten) for one in found]
 
-    def _read(self, one: optuna.trial.FrozenTrial) -> Trial:
+    def _read(self, one: optuna.trial.FrozenTrial, is_forgotten: bool) -> Trial:
         state = one.state.name
         attributes = one.user_attrs
         architecture = tuple(int(value) for value in attributes.get(ARCHITECTURE, ()))
@@ -166,12 +172,14 @@ class Study:
         if state in ("COMPLETE", "PRUNED", "FAIL"):
             words = DONE if result is not None else ABANDONED
             words = RULED_OUT if RULED_OUT in attributes else words
-        found = Trial(one.number, architecture, words, str(attributes.get(WORKER, "")), result)
-        if words != RUNNING:
+        words = ABANDONED if is_forgotten else words
+        n_asked = int(attributes.get(N_ASKED, 0))
+        found = Trial(one.number, architecture, words, str(attributes.get(WORKER, "")), result, n_asked)
+        if words not in (RUNNING, ABANDONED) and not (result is not None and result.failure is not None):
             self._ended[one.number] = found
         return found
 
-    def begin(self, architecture: Architecture) -> int:
+    def begin(self, architecture: Architecture, n_asked: int) -> int:
         """Note that this worker evaluates an architecture now; the number of the trial. Only while `alone`."""
         import optuna
 
@@ -183,7 +191,7 @@ class Study:
                 name: optuna.distributions.CategoricalDistribution(tuple(range(size)))
                 for name, size in zip(names, self.space.sizes, strict=True)
             },
-            user_attrs={ARCHITECTURE: list(architecture), WORKER: self.worker},
+            user_attrs={ARCHITECTURE: list(architecture), WORKER: self.worker, N_ASKED: n_asked},
         )
         with self._kept():
             # In one step: who is killed before it began nothing, and who is killed after it left an orphan.
@@ -213,6 +221,14 @@ class Study:
 
         with self._kept():
             self._storage.set_trial_state_values(self._identity(number), optuna.trial.TrialState.FAIL)
+
+    def forget_failures(self) -> int:
+        """Let what failed be evaluated again; how many. Only while `alone`."""
+        failed = [one for one in self.trials() if one.state == DONE and one.result is not None and one.result.failure]
+        with self._kept():
+            for one in failed:
+                self._storage.set_study_user_attr(self._number, f"{FORGOTTEN} {one.number}", True)
+        return len(failed)
 
     def _identity(self, number: int) -> int:
         return int(self._storage.get_trial_id_from_study_id_trial_number(self._number, number))

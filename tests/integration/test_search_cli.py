@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
+from edgeprof.search.learning.data import read_data
 from edgeprof.store import Store
 from tests.integration.command_line import CommandLine
 
@@ -101,6 +104,10 @@ def test_each_member_has_files_that_agree_a_card_and_its_runs(typed: CommandLine
         assert "accuracy on" in card
         assert "never seen" in card
         assert "simulated" in card
+        assert "1. Take the numbers as they are in the file" in card
+        assert "2. Subtract [" in card
+        assert "model.onnx takes [1, 1, 8, 8], model.tflite [1, 8, 8, 1] (channels last)" in card
+        assert "0 is 0, 1 is 1, 2 is 2, 3 is 3." in card
     assert (study / "front.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -108,6 +115,39 @@ def test_a_file_of_the_front_runs(typed: CommandLine, study: Path) -> None:
     done = typed.run("profile", str(study / "front" / "01" / "model.onnx"), "--rounds", "1", "--min-time", "0.01")
 
     assert done.returncode == 0, done.stderr
+
+
+def test_what_a_card_says_is_done_to_samples_gives_the_accuracy_that_it_claims(typed: CommandLine, study: Path) -> None:
+    """As a stranger would: numpy and onnxruntime, the steps of the card, and nothing of edgeprof but the split."""
+    data = read_data(str(typed.folder / "patterns.npz"), seed=0)
+    with np.load(typed.folder / "patterns.npz") as stored:
+        raw = stored["x"]
+    for one in json.loads((study / "front.json").read_text())["front"]:
+        folder = study / "front" / f"{one['number']:02d}"
+        said = re.search(r"Subtract \[([^]]+)\] and divide by \[([^]]+)\]", (folder / "card.md").read_text())
+        assert said is not None
+        mean, sd = float(said[1]), float(said[2])
+        session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        samples = data.test.x
+        right = [
+            int(session.run(None, {name: sample[None]})[0].argmax()) == label
+            for sample, label in zip(samples, data.test.y, strict=True)
+        ]
+        assert np.mean(right) == pytest.approx(one["test_accuracy"])
+        scaled = (raw - mean) / sd
+        assert min(np.abs(scaled - samples[0]).max(axis=(1, 2, 3))) < 1e-4, "the steps give what the net was judged on"
+
+
+def test_what_is_found_before_it_is_verified_is_a_document_too(typed: CommandLine) -> None:
+    done = typed.run(
+        "search", "run", "search.toml", "--out", "quick.study", "--evaluations", "2", "--no-verify", "--json", "-"
+    )
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["n_done"] == 2
+    assert found["front"]
 
 
 def test_show_resume_and_run_again(typed: CommandLine, study: Path) -> None:

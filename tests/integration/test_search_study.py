@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgeprof.errors import SearchError
+from edgeprof.search.front import hypervolume
 from edgeprof.search.plan import read_plan
 from edgeprof.search.progress import progress_of
 from edgeprof.search.running import Event
@@ -67,11 +69,18 @@ def trials_of(folder: Path) -> list[Trial]:
         return study.trials()
 
 
-def volume_of(folder: Path) -> float:
-    with opened(folder) as search:
-        found = progress_of(trials_of(folder), search.goals).hypervolume
-    assert found is not None
-    return found
+def volumes_of(*folders: Path) -> list[float]:
+    """The hypervolume of each study's front, all below the worst of everything that was evaluated in any."""
+    fronts, everything = [], []
+    for folder in folders:
+        with opened(folder) as search:
+            goals = search.goals
+        found = progress_of(trials_of(folder), goals)
+        done = [one.result for one in trials_of(folder) if one.state == DONE and one.result is not None]
+        everything += [[one.values[goal.name].value for goal in goals] for one in done]
+        fronts.append(np.array([[one.values[goal.name].value for goal in goals] for one in found.front]))
+    reference = np.array(everything).max(axis=0)
+    return [hypervolume(front / reference, np.ones(2)) for front in fronts]
 
 
 def worker(folder: Path) -> subprocess.Popen[str]:
@@ -121,7 +130,8 @@ def test_four_workers_one_of_them_killed_evaluate_everything_once(
     assert {one.state for one in trials} <= {DONE, ABANDONED, RULED_OUT}
     assert {one.architecture for one in trials if one.state == ABANDONED} <= set(done), "taken over by another"
     assert len({one.worker for one in trials}) >= 4
-    assert volume_of(folder) > 0.97 * volume_of(alone), "as good a front as that of a single process"
+    mine, single = volumes_of(folder, alone)
+    assert mine > 0.97 * single, "as good a front as that of a single process"
 
 
 @pytest.mark.parametrize("strategy", ["guided", "evolution", "tpe", "pymoo"])
@@ -208,3 +218,80 @@ def test_a_folder_that_vanishes_is_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "gone").rename(folder)
     with opened(folder, evaluations=6) as search:
         assert work(search, folder).by == "evaluations"
+
+
+@pytest.mark.parametrize("strategy", ["guided", "tpe", "pymoo"])
+def test_a_candidate_that_was_interrupted_is_begun_anew_and_nothing_else_changes(tmp_path: Path, strategy: str) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = study_in(tmp_path / "whole", evaluations=20, strategy=strategy)
+    with opened(whole) as search:
+        work(search, whole)
+    folder = study_in(tmp_path, evaluations=20, strategy=strategy)
+    (tmp_path / "mine.py").write_text(
+        "n = 0\ndef train(candidate):\n    global n\n    n += 1\n    if n == 9:\n        raise KeyboardInterrupt\n"
+        + FUNCTION.format(pause=0).split("time.sleep(0)\n")[1]
+    )
+    with opened(folder) as search, pytest.raises(KeyboardInterrupt):
+        work(search, folder)
+    with Study(folder, opened(folder).space, 2) as study:
+        assert len([name for name in study.notes() if name.startswith("cost ")]) == 1, "what it took is kept"
+    (tmp_path / "mine.py").write_text(FUNCTION.format(pause=0))
+    with opened(folder) as search:
+        work(search, folder)
+
+    wanted = [one.architecture for one in trials_of(whole) if one.state == DONE]
+    assert [one.architecture for one in trials_of(folder) if one.state == DONE] == wanted
+
+
+def test_a_candidate_that_takes_its_process_with_it_is_given_up_after_three(
+    tmp_path: Path, workers: list[subprocess.Popen[str]]
+) -> None:
+    folder = study_in(tmp_path, evaluations=8)
+    (tmp_path / "mine.py").write_text(
+        "import os, signal\ndef train(candidate):\n    if candidate.architecture[0] == 0:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n    return 0.5 + 0.01 * sum(candidate.architecture)\n"
+    )
+    for _ in range(20):
+        workers.append(worker(folder))
+        _, said = workers[-1].communicate(timeout=120)
+        if workers[-1].returncode == 0:
+            break
+    assert workers[-1].returncode == 0, said
+
+    failed = [one for one in trials_of(folder) if one.state == DONE and one.result is not None and one.result.failure]
+    assert failed
+    assert all(
+        "3 processes that evaluated it were killed" in (one.result.failure or "") for one in failed if one.result
+    )
+    assert all(one.architecture[0] == 0 for one in failed)
+
+
+def test_what_fails_from_the_first_is_told_and_tried_again_once_it_is_mended(tmp_path: Path) -> None:
+    folder = study_in(tmp_path, evaluations=12)
+    good = (tmp_path / "mine.py").read_text()
+    (tmp_path / "mine.py").write_text("import sys\ndef train(candidate):\n    sys.exit(3)\n")
+    with opened(folder) as search:
+        ended = work(search, folder)
+    assert ended.by == "failing"
+    assert "SystemExit: 3" in ended.text
+    assert sum(one.state == DONE for one in trials_of(folder)) == 5
+
+    (tmp_path / "mine.py").write_text(good)
+    with opened(folder) as search:
+        with Study(folder, search.space, search.n_objectives) as study, study.alone():
+            assert study.forget_failures() == 5
+        assert work(search, folder).by == "evaluations"
+    done = [one for one in trials_of(folder) if one.state == DONE]
+    assert len(done) == 12
+    assert all(one.result is not None and one.result.failure is None for one in done)
+
+
+def test_budgets_that_a_search_was_begun_with_stay(tmp_path: Path) -> None:
+    text = PLAN.format(evaluations=30, strategy="random")
+    (tmp_path / "mine.py").write_text(FUNCTION.format(pause=0))
+    (tmp_path / "search.toml").write_text(text)
+    begin(read_plan(tmp_path / "search.toml"), text, tmp_path, tmp_path / "study", evaluations=4)
+    with opened(tmp_path / "study") as search:
+        assert search.plan.search.evaluations == 4
+    with opened(tmp_path / "study", evaluations=6) as search:
+        assert search.plan.search.evaluations == 6

@@ -135,6 +135,6 @@ def test_who_goes_on_asks_what_would_have_been_asked(name: str) -> None:
     whole = [one.architecture for one in searched(STRATEGIES[name](SPACE, 2, 3), 40)]
     begun = searched(STRATEGIES[name](SPACE, 2, 3), 27)
     again = STRATEGIES[name](SPACE, 2, 3)
-    again.replay(begun)
+    again.replay(list(enumerate(begun, 1)))
 
     assert [one.architecture for one in searched(again, 13)] == whole

@@ -40,14 +40,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three parts, scaled so that every channel of the first has mean 0 and deviation 1; how, is in `words`."""
+    """Three parts, scaled so that every channel of the first has mean 0 and deviation 1.
+
+    `words` say, step by step, what is done to a sample before a net sees it.
+    """
 
     name: str
     train: Part
     valid: Part
     test: Part
     classes: tuple[str, ...]
-    words: str = ""
+    words: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -79,13 +82,14 @@ def read_data(source: str, *, kind: str = "images", side: int | None = None, see
     if path.suffix == ".ts":
         from edgeprof.search.learning.series import of_series
 
-        return _complete(path.stem.removesuffix("_TRAIN"), *of_series(path), seed)
+        words = "take a series of each channel, with zeros behind it where it is shorter than the longest, as one row"
+        return _complete(path.stem.removesuffix("_TRAIN"), *of_series(path), words, seed)
     if path.suffix == ".npz":
         return _of_npz(path, seed)
     if path.is_dir():
-        from edgeprof.search.learning.folders import of_folder
+        from edgeprof.search.learning.folders import of_folder, preparation
 
-        return _complete(path.name, *of_folder(path, kind, side), seed)
+        return _complete(path.name, *of_folder(path, kind, side), preparation(kind, side), seed)
     raise UsageError(
         f"there is no data {source!r}", "name digits, an .npz or .ts file, or a folder with a folder for each class"
     )
@@ -100,7 +104,8 @@ def _digits(seed: int) -> Dataset:
         ) from error
     found = load_digits()
     x = found.images.astype(np.float32)[:, None]
-    return _complete(DIGITS, {"": (x, found.target.astype(np.int64))}, tuple(map(str, range(10))), seed)
+    words = "take the 8 x 8 numbers of scikit-learn's digits as they are, 0 to 16"
+    return _complete(DIGITS, {"": (x, found.target.astype(np.int64))}, tuple(map(str, range(10))), words, seed)
 
 
 def _of_npz(path: Path, seed: int) -> Dataset:
@@ -124,7 +129,8 @@ def _of_npz(path: Path, seed: int) -> Dataset:
         part: (x, np.array([number[str(one)] for one in np.asarray(y).ravel()], dtype=np.int64))
         for part, (x, y) in given.items()
     }
-    return _complete(path.stem, numbered, tuple(classes), seed)
+    words = "take the numbers as they are in the file, channels first"
+    return _complete(path.stem, numbered, tuple(classes), words, seed)
 
 
 def _channels_first(x: Array) -> Array:
@@ -140,7 +146,9 @@ def _by_number(name: str) -> tuple[int, float, str]:
         return 1, 0.0, name
 
 
-def _complete(name: str, given: Mapping[str, tuple[Array, Labels]], classes: tuple[str, ...], seed: int) -> Dataset:
+def _complete(
+    name: str, given: Mapping[str, tuple[Array, Labels]], classes: tuple[str, ...], words: str, seed: int
+) -> Dataset:
     """Deal the parts that are missing, check all of it, and scale it."""
     parts = {part: Part(*_checked(name, x, y)) for part, (x, y) in given.items()}
     if "" in parts:
@@ -157,7 +165,7 @@ def _complete(name: str, given: Mapping[str, tuple[Array, Labels]], classes: tup
         raise UsageError(f"{name} has samples of different shapes: {sorted(shapes)}", "make them alike")
     if len(classes) < FEWEST or any(not len(part) for part in parts.values()):
         raise UsageError(f"{name} has {len(classes)} classes and a part without samples", "give at least two classes")
-    return _scaled(Dataset(name, parts["train"], parts["valid"], parts["test"], classes))
+    return _scaled(Dataset(name, parts["train"], parts["valid"], parts["test"], classes, (words,)))
 
 
 def _checked(name: str, x: Array, y: Labels) -> tuple[Array, Labels]:
@@ -188,7 +196,8 @@ def _scaled(data: Dataset) -> Dataset:
     mean = data.train.x.mean(axis=axes, keepdims=True)
     sd = np.maximum(data.train.x.std(axis=axes, keepdims=True), 1e-6)
     scaled: Callable[[Part], Part] = lambda part: replace(part, x=((part.x - mean) / sd).astype(np.float32))  # noqa: E731
-    words = f"subtract {_listed(mean)} and divide by {_listed(sd)}, by channel: mean and deviation of the training part"
+    how = f"subtract {_listed(mean)} and divide by {_listed(sd)}, by channel"
+    words = (*data.words, how)
     return replace(data, train=scaled(data.train), valid=scaled(data.valid), test=scaled(data.test), words=words)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgeprof.errors import UsageError
 
-__all__ = ["log_mel", "of_folder"]
+__all__ = ["log_mel", "of_folder", "preparation"]
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -52,6 +52,19 @@ def of_folder(folder: Path, kind: str, side: int | None) -> tuple[dict[str, tupl
             raise UsageError(f"{folder / part} has no {kind} in its folders", f"they end in {', '.join(ENDINGS[kind])}")
         found[part] = (_together([read(path) for path, _ in files], folder), np.array([label for _, label in files]))
     return found, tuple(classes)
+
+
+def preparation(kind: str, side: int | None) -> str:
+    """What is done to a file before anything else, in words."""
+    if kind == "images":
+        size = side or SIDE
+        return f"make the image RGB and {size} x {size} (bilinear, as Pillow does it), and divide its values by 255"
+    return (
+        f"take the mean of the wav file's channels as numbers from -1 to 1; of Hann windows of {WINDOW_S * 1e3:g} ms "
+        f"every {HOP_S * 1e3:g} ms the power spectrum over the window's length; of it {BANDS} triangles on the mel "
+        f"scale from {LOWEST_HZ:g} Hz to half the rate, and the logarithm of each plus {LOUDNESS_FLOOR:g}; repeat the "
+        "last window up to the length of the longest sample (log_mel in edgeprof.search.learning.folders)"
+    )
 
 
 def _together(samples: Sequence[Array], folder: Path) -> Array:

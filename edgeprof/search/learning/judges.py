@@ -21,8 +21,6 @@ from latency_models.building import BuildError
 
 __all__ = ["BySupernet", "ByTraining"]
 
-# A supernet is kept so often, in epochs.
-KEPT_EVERY = 5
 # A net that inherited its weights is tuned at a part of the rate.
 TUNING_RATE = 0.25
 # So many architectures are tried for one that is a net.
@@ -105,8 +103,7 @@ class BySupernet:
 
         def keep(done: int) -> None:
             tell(f"supernet: epoch {done} of {self._recipe.epochs}")
-            if done % KEPT_EVERY == 0 or done == self._recipe.epochs:
-                self._supernet.save(self._place)
+            self._supernet.save(self._place)
 
         self._supernet.train(self.data, self._recipe, keep)
 

@@ -56,10 +56,15 @@ class Strategy(ABC):
         self.asked.add(found)
         return found
 
-    def replay(self, told: Sequence[Told]) -> None:
-        """Take the answers of an earlier process, one after another, as if each had been asked for here."""
-        for one in told:
-            self.n_asked += 1
+    def catch_up(self, n_asked: int, architecture: Architecture) -> None:
+        """Another process asked for so many in all, the last of them this one: go on as if it had been this one."""
+        self.n_asked = max(self.n_asked, n_asked)
+        self.asked.add(architecture)
+
+    def replay(self, told: Sequence[tuple[int, Told]]) -> None:
+        """Take the answers of an earlier process, each with how many had been asked for by then."""
+        for n_asked, one in told:
+            self.catch_up(n_asked, one.architecture)
             self.tell(one)
 
     def tell(self, told: Told | Sequence[Told]) -> None:

@@ -37,7 +37,10 @@ def metric_of(told: Told) -> float:
 
 
 class NniStrategy(Strategy):
-    """One of `STRATEGIES`. It has one architecture in hand at a time; whoever asks for more gets random ones."""
+    """One of `STRATEGIES`. It has one architecture in hand at a time; whoever asks for more gets random ones.
+
+    NNI draws on its own, so that a process that goes on goes another way.
+    """
 
     def __init__(
         self,
@@ -79,12 +82,6 @@ class NniStrategy(Strategy):
                 return asked
             self._answers.put(self._known[asked])
         return self._fresh()
-
-    def replay(self, told: Sequence[Told]) -> None:
-        """It is asked, and told what is known; NNI draws on its own, so that another process goes another way."""
-        for one in told:
-            self.n_asked += 1
-            self.tell(one)
 
     def tell(self, told: Told | Sequence[Told]) -> None:
         super().tell(told)

@@ -36,11 +36,11 @@ class PymooStrategy(Strategy):
             self._open = dict.fromkeys(self._waiting)
         return self._waiting.pop(0) if self._waiting else self._fresh()
 
-    def replay(self, told: Sequence[Told]) -> None:
+    def catch_up(self, n_asked: int, architecture: Architecture) -> None:
         """Generations are made as they were."""
-        for one in told:
+        while self.n_asked < n_asked:
             self.ask()
-            self.tell(one)
+        self.asked.add(architecture)
 
     def tell(self, told: Told | Sequence[Told]) -> None:
         super().tell(told)
