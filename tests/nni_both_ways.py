@@ -59,7 +59,7 @@ def searched(folder: Path, space: str, strategy: str, evaluations: int) -> list[
             return [one.architecture for one in study.trials() if one.state == DONE]
 
 
-def graphs(name: str, space: SearchSpace, n: int = 2) -> list[int]:
+def graphs(name: str, space: SearchSpace, n: int = 1) -> list[int]:
     rng = np.random.default_rng(1)
     return [len(space.graph(space.sample(rng)).operators) for _ in range(n)]
 
@@ -76,7 +76,7 @@ def main() -> None:
         members = finish(search, folder / "hub" / "study").members
     found["files"] = sorted({name for one in members for name in one.files})
     for strategy in ("nni-random", "nni-evolution", "nni-tpe"):
-        asked = searched(folder / strategy, LAYERS, strategy, 12)
+        asked = searched(folder / strategy, LAYERS, strategy, 8)
         found[strategy] = len(set(asked))
     (folder / "found.json").write_text(json.dumps(found))
 
