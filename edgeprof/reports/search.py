@@ -360,6 +360,8 @@ def draw_front(found: Found, search: Assembled, evaluated: Sequence[Evaluation])
     figure = Figure(figsize=(7, 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
     (x_name, x_factor), (y_name, y_factor) = (_axis(name) for name in reversed(names))
+    origins = sorted({one.verified[names[1]].origin for one in found.members if names[1] in one.verified})
+    x_name = f"{x_name} ({', '.join(origins)})" if names[1] != "error" else x_name
     known = [one for one in evaluated if one.failure is None and all(name in one.values for name in names)]
 
     def along(values: Any, name: str, factor: float) -> float:
@@ -369,7 +371,7 @@ def draw_front(found: Found, search: Assembled, evaluated: Sequence[Evaluation])
     axes.scatter(
         [along(one.values, names[1], x_factor) for one in known],
         [along(one.values, names[0], y_factor) for one in known],
-        s=14, color="0.75", label="evaluated",
+        s=14, color="0.75", label="evaluated, as the search saw it",
     )  # fmt: skip
     best = [one for one, stays in zip(found.members, found.on_front, strict=True) if stays]
     for one in best:
@@ -381,6 +383,8 @@ def draw_front(found: Found, search: Assembled, evaluated: Sequence[Evaluation])
         else:
             axes.plot(x, y, "o", color="C0")
         axes.annotate(one.name, (x, y), textcoords="offset points", xytext=(5, 4), fontsize=8)
+    axes.plot([], [], "o-", color="C0", label="the front, verified")
+    axes.legend(fontsize=8)
     axes.set_xlabel(x_name)
     axes.set_ylabel(y_name)
     axes.set_title(f"{search.space.name}: verified front, with what was evaluated on the way", fontsize=9)

@@ -52,12 +52,13 @@ def require_feasible(evaluator: Evaluator, n: int, seed: int) -> None:
         words = failures.most_common(1)[0][0] if failures else "nothing was drawn"
         raise SearchError(f"no architecture of {space.name} can be built: {words}", "mend the space")
     found = ", ".join(
-        f"{goal.name} of {goal.limit:.3g} {goal.unit} (the least found: {least[goal.name]:.3g})"
+        f"{goal.name} of {goal.limit:.3g} {goal.unit} (the least found: {least[goal.name]:.3g} {goal.unit})"
         for goal in limited
         if goal.name in least and goal.limit is not None
     )
+    n_there = min(n, space.n_architectures)
     raise SearchError(
-        f"none of {n} architectures keeps the limits together: {found or evaluator.rules_out(best[1])}",
+        f"none of {n_there} architectures keeps the limits together: {found or evaluator.rules_out(best[1])}",
         "raise the limits, or give the space smaller choices",
     )
 

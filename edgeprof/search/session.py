@@ -92,7 +92,11 @@ def work(
         clean.wait()
         if search.judge is not None:
             with (folder / PREPARING).open("a") as file:  # one worker trains the supernet, the others wait for it
-                fcntl.flock(file, fcntl.LOCK_EX)
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    tell("waiting for the worker that trains the supernet")
+                    fcntl.flock(file, fcntl.LOCK_EX)
                 search.judge.prepare(tell)
         others = len(study.workers) - 1
         worker = Worker(
