@@ -177,3 +177,20 @@ def test_smaller_choices_make_smaller_nets() -> None:
             macs.append(sum(one.macs or 0 for one in space.graph(space.require(start)).operators))
         assert macs == sorted(macs)
         assert macs[0] < macs[-1]
+
+
+def test_the_parts_of_a_net_are_those_of_its_slots() -> None:
+    """For tables: every operator of a net is in exactly one part, with the same shapes."""
+    space = OnceForAll(resolutions=(33, 64), widths=(0.5, 1.0))
+    rng = np.random.default_rng(2)
+    for _ in range(5):
+        architecture = space.sample(rng)
+        parts = [slot.build(tuple(architecture[gene] for gene in slot.genes)) for slot in space.slots()]
+        found = [
+            (node.type, graph.shape(node.outputs[0]))
+            for graph in parts
+            if graph is not None
+            for node in graph.operators
+        ]
+        whole = space.graph(architecture)
+        assert found == [(node.type, whole.shape(node.outputs[0])) for node in whole.operators]
