@@ -18,7 +18,6 @@ from edgeprof.search.assembling import Assembled
 from edgeprof.search.costs import across, grams
 from edgeprof.search.devices import values_of
 from edgeprof.search.evaluation import Evaluation, Goal, Value, from_text, to_text
-from edgeprof.search.front import is_on_front
 from edgeprof.search.judging import Finished, Judgement, error_of
 
 if TYPE_CHECKING:
@@ -250,21 +249,24 @@ def read_members(folder: Path) -> list[Member]:
 
 
 def stands(members: Sequence[Member], goals: Sequence[Goal]) -> list[bool]:
-    """Which are still on the front and within limits by what was verified."""
+    """Which keep the limits and are beaten by none, by what was verified; who ties with another is not beaten by it."""
     names = [goal.name for goal in goals if goal.is_objective]
     limits = {goal.name: goal.limit for goal in goals if goal.limit is not None}
-    alive = [
-        one.failure is None
-        and all(name in one.verified for name in names)
-        and all(name not in one.verified or one.verified[name].value <= limit for name, limit in limits.items())
-        for one in members
-    ]
-    rows = np.array(
-        [[one.verified[name].value for name in names] for one, lives in zip(members, alive, strict=True) if lives],
-        dtype=np.float64,
-    ).reshape(-1, len(names))
-    best = iter(is_on_front(rows))
-    return [bool(lives and next(best)) for lives in alive]
+    ties = ties_of(members, goals)
+
+    def lives(one: Member) -> bool:
+        return (
+            one.failure is None
+            and all(name in one.verified for name in names)
+            and all(name not in one.verified or one.verified[name].value <= limit for name, limit in limits.items())
+        )
+
+    def beats(one: Member, other: Member) -> bool:
+        pairs = [(one.verified[name].value, other.verified[name].value) for name in names]
+        return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs) and one.number not in ties[other.number]
+
+    alive = [one for one in members if lives(one)]
+    return [one in alive and not any(beats(other, one) for other in alive) for one in members]
 
 
 def ties_of(members: Sequence[Member], goals: Sequence[Goal]) -> dict[int, list[int]]:

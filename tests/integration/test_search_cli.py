@@ -77,7 +77,8 @@ def study(typed: CommandLine) -> Path:
 def test_what_was_found_is_a_document(typed: CommandLine, study: Path) -> None:
     found = json.loads((typed.folder / "found.json").read_text())
 
-    assert found == json.loads((study / "front.json").read_text())
+    # What it took is more in the study by now if another test resumed it.
+    assert found["front"] == json.loads((study / "front.json").read_text())["front"]
     assert found["n_evaluated"] == 8
     assert found["limits"] == {"size": 20000.0}
     assert any(one["on_front"] for one in found["front"])

@@ -135,11 +135,13 @@ def test_members_tie_where_every_interval_overlaps_and_only_there() -> None:
     members = [
         member(1, (0.10, 0.08, 0.12), (1.0, 0.9, 1.1)),
         member(2, (0.11, 0.09, 0.13), (1.05, 1.0, 1.2)),
-        member(3, (0.11, 0.09, 0.13), (0.5, 0.4, 0.6)),
+        member(3, (0.15, 0.13, 0.17), (0.5, 0.4, 0.6)),
     ]
 
     assert ties_of(members, GOALS) == {1: [2], 2: [1], 3: []}
-    assert stands(members, GOALS) == [True, False, True], "the second is beaten by the first in both"
+    assert stands(members, GOALS) == [True, True, True], "who ties is not beaten"
+    slower = member(4, (0.12, 0.10, 0.14), (1.5, 1.4, 1.6))
+    assert stands([*members, slower], GOALS) == [True, True, True, False], "beaten by the second beyond its interval"
 
 
 def test_what_exceeds_a_limit_or_failed_does_not_stand() -> None:
