@@ -221,7 +221,7 @@ class _Teller:
 
         progress, n_wanted = event.progress, self._found.plan.search.evaluations
         best = ", ".join(
-            f"{name.replace('error', 'accuracy')} {value_words(name, value)}"
+            f"{name.replace('error', 'accuracy')} {value_words(name, value)} ({value.origin})"
             for name, value in (progress.best if progress is not None else {}).items()
         )
         volume = progress.hypervolume if progress is not None else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeprof.search.evaluation import Evaluation, Goal
+from edgeprof.search.evaluation import Evaluation, Goal, Value
 from edgeprof.search.front import hypervolume, is_on_front
 from edgeprof.search.study import DONE, RULED_OUT, Trial
 
@@ -38,7 +38,7 @@ class Progress:
     n_failed: int
     n_ruled_out: int
     front: tuple[Evaluation, ...]
-    best: dict[str, float]
+    best: dict[str, Value]
     hypervolume: float | None
 
 
@@ -54,6 +54,8 @@ def progress_of(trials: Sequence[Trial], goals: Sequence[Goal]) -> Progress:
         reference = np.array([BEYOND * max(one.values[name].value for one in kept[:FIRST]) for name in names])
         found = np.array([[one.values[name].value for name in names] for one in front])
         volume = hypervolume(found / reference, np.ones(len(names))) if (reference > 0).all() else None
-    best = {name: min(one.values[name].value for one in front) for name in names} if front else {}
+    best = (
+        {name: min((one.values[name] for one in front), key=lambda one: one.value) for name in names} if front else {}
+    )
     n_ruled_out = sum(one.state == RULED_OUT for one in trials)
     return Progress(len(results), len(results) - len(alive), n_ruled_out, tuple(front), best, volume)

@@ -101,13 +101,14 @@ class Study:
 
     def __enter__(self) -> Study:
         try:
-            mine = self._stack.enter_context((self.folder / WORKERS / self.worker).open("w"))
-            fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._stack.callback(self._forget)
-            self._open()
-        except OSError as error:
+            with self._kept():
+                mine = self._stack.enter_context((self.folder / WORKERS / self.worker).open("w"))
+                fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._stack.callback(self._forget)
+                self._open()
+        except SearchError:
             self._stack.close()
-            raise SearchError(f"{self.folder}: {error.strerror or error}", ADVICE) from error
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -125,9 +126,8 @@ class Study:
         except ImportError as error:
             raise SearchError("a search needs Optuna, which is not there", "pip install 'edgeprof[search]'") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with (self.folder / LOCK).open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            _mend(self.folder / JOURNAL)
+        with self.alone():
+            pass  # half a line is taken off
         self._storage = JournalStorage(JournalFileBackend(str(self.folder / JOURNAL)))
         try:
             self._number = self._storage.get_study_id_from_name(NAME)
@@ -141,18 +141,21 @@ class Study:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """No other worker of this study is here meanwhile. The lock of one that is killed is free at once."""
-        with self._kept(), (self.folder / LOCK).open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with ExitStack() as stack:
+            with self._kept():
+                file = stack.enter_context((self.folder / LOCK).open("a"))
+                fcntl.flock(file, fcntl.LOCK_EX)
+                _mend(self.folder / JOURNAL)
             yield
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
-        """A storage that vanishes, or is full, is told in words."""
+        """A storage that vanishes, is full, or holds garbage is told in words."""
         try:
             yield
         except OSError as error:
             raise SearchError(f"{self.folder}: {error.strerror or error}", ADVICE) from error
-        except KeyError as error:  # Optuna, of a journal whose beginning is gone
+        except (KeyError, ValueError) as error:  # Optuna's, and ours of what stands in a trial
             raise SearchError(f"{self.folder}: its journal is damaged: {error}", "restore it from a copy") from error
 
     def trials(self) -> list[Trial]:
@@ -160,8 +163,8 @@ class Study:
         with self._kept():
             found = self._storage.get_all_trials(self._number, deepcopy=False)
             facts = self._storage.get_study_user_attrs(self._number)
-        forgotten = {int(name.split(" ")[1]) for name in facts if name.startswith(f"{FORGOTTEN} ")}
-        return [self._ended.get(one.number) or self._read(one, one.number in forgotten) for one in found]
+            forgotten = {int(name.split(" ")[1]) for name in facts if name.startswith(f"{FORGOTTEN} ")}
+            return [self._ended.get(one.number) or self._read(one, one.number in forgotten) for one in found]
 
     def _read(self, one: optuna.trial.FrozenTrial, is_forgotten: bool) -> Trial:
         state = one.state.name
@@ -270,13 +273,13 @@ class Study:
 
 def _mend(journal: Path) -> None:
     """Take off half a line, as a kill or a full disk leaves it: what is written next would be lost with it."""
-    if not journal.exists():
+    if not journal.exists() or not journal.stat().st_size:
         return
     with journal.open("rb+") as file:
-        data = file.read()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            file.truncate(whole)
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _locks(file: IO[str]) -> bool:

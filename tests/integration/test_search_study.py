@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from edgeprof.search.progress import progress_of
 from edgeprof.search.running import Event
 from edgeprof.search.session import begin, opened, work
 from edgeprof.search.study import ABANDONED, DONE, RULED_OUT, RUNNING, Study, Trial
+from tests.integration.test_keeper import small_disk
 
 pytestmark = pytest.mark.slow
 
@@ -203,6 +205,57 @@ def test_a_journal_whose_end_is_torn_is_read_and_gone_on_with(tmp_path: Path) ->
         assert work(search, folder).by == "evaluations"
     done = [one.architecture for one in trials_of(folder) if one.state == DONE]
     assert len(done) == len(set(done)) == 12
+
+
+@pytest.mark.parametrize("damage", ["middle", "zeros", "binary", "result"])
+def test_garbage_in_the_journal_is_told_in_words(tmp_path: Path, damage: str) -> None:
+    folder = study_in(tmp_path, evaluations=6)
+    with opened(folder) as search:
+        work(search, folder)
+    journal = folder / "journal.log"
+    data = journal.read_bytes()
+    lines = data.split(b"\n")
+    garbage = {
+        "middle": b"\n".join([*lines[:5], b'{"garbage', *lines[6:]]),
+        "zeros": data[:200] + bytes(100) + data[300:],
+        "binary": b"\xff\xfe" * 300 + b"\n",
+        "result": data.replace(b'\\"values\\"', b'\\"valves\\"'),
+    }
+    assert garbage[damage] != data
+    journal.write_bytes(garbage[damage])
+
+    with opened(folder) as search, pytest.raises(SearchError, match="journal is damaged") as caught:
+        work(search, folder)
+    assert "restore it" in caught.value.advice
+
+
+def test_a_disk_that_fills_up_loses_nothing_that_was_found(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk"):
+        folder = study_in(tmp_path / "disk", evaluations=500, strategy="random")
+        stuffing = folder / "stuffing"
+
+        def fill(event: Event) -> None:
+            if event.what == "evaluated" and event.n_done == 5:
+                with contextlib.suppress(OSError):
+                    stuffing.write_bytes(bytes(10**6))
+
+        with opened(folder) as search, pytest.raises(SearchError, match="No space left on device") as caught:
+            work(search, folder, fill)
+        assert "edgeprof search resume" in caught.value.advice
+        stuffing.unlink()
+        n_kept = sum(one.state == DONE for one in trials_of(folder))
+        assert n_kept >= 5
+        with opened(folder, evaluations=n_kept + 3) as search:
+            assert work(search, folder).by == "evaluations"
+        done = [one.architecture for one in trials_of(folder) if one.state == DONE]
+        assert len(done) == len(set(done)) == n_kept + 3
+
+
+def test_an_error_of_the_search_itself_is_not_taken_for_damage(tmp_path: Path) -> None:
+    folder = study_in(tmp_path, evaluations=6)
+    with opened(folder) as search, Study(folder, search.space, search.n_objectives) as study:
+        with pytest.raises(KeyError), study.alone():
+            raise KeyError("a mistake of ours")
 
 
 def test_a_folder_that_vanishes_is_told_in_words(tmp_path: Path) -> None:

@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["OptunaStrategy"]
 
-SAMPLERS = ("tpe", "nsga2", "nsga3")
 EXCESS = "excess"
 
 
 class OptunaStrategy(Strategy):
-    """One of `SAMPLERS`; hard limits are its constraints. It may ask for the same architecture again."""
+    """TPE ("tpe"), NSGA-II ("nsga2") or NSGA-III ("nsga3"); hard limits are its constraints. It may ask for the same architecture again."""
 
     def __init__(
         self, space: SearchSpace, n_objectives: int, seed: int = 0, *, sampler: str = "tpe", population: int = 50
