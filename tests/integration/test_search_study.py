@@ -253,9 +253,13 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_found(tmp_path: Path) -> No
 
 def test_an_error_of_the_search_itself_is_not_taken_for_damage(tmp_path: Path) -> None:
     folder = study_in(tmp_path, evaluations=6)
-    with opened(folder) as search, Study(folder, search.space, search.n_objectives) as study:
-        with pytest.raises(KeyError), study.alone():
-            raise KeyError("a mistake of ours")
+    with (
+        opened(folder) as search,
+        Study(folder, search.space, search.n_objectives) as study,
+        pytest.raises(KeyError),
+        study.alone(),
+    ):
+        raise KeyError("a mistake of ours")
 
 
 def test_a_folder_that_vanishes_is_told_in_words(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ EXCESS = "excess"
 
 
 class OptunaStrategy(Strategy):
-    """TPE ("tpe"), NSGA-II ("nsga2") or NSGA-III ("nsga3"); hard limits are its constraints. It may ask for the same architecture again."""
+    """TPE ("tpe"), NSGA-II ("nsga2") or III ("nsga3"); limits are its constraints. It may ask for the same again."""
 
     def __init__(
         self, space: SearchSpace, n_objectives: int, seed: int = 0, *, sampler: str = "tpe", population: int = 50
