@@ -218,7 +218,7 @@ def test_no_device_at_all(trained: CommandLine) -> None:
     [
         (("predict", "model.onnx"), 2, "either -p NAME or --board BOARD"),
         (("predict", "model.onnx", "-p", "nobody"), 1, "there is no predictor nobody"),
-        (("predict", "model.onnx", "-p", "pi5-simulatd"), 1, "did you mean pi5-simulated?"),
+        (("predict", "model.onnx", "-p", "pi5-simulatd"), 1, "did you mean pi5-simulated"),
         (("predict", "model.onnx", "-p", "."), 1, ". is a folder, and no predictor"),
         (("predict", "model.onnx", "-p", "gone.predictor"), 1, "gone.predictor is not there"),
         (("predict", "model.onnx", "-p", "pi5-simulated", "--level", "nan"), 2, "--level is not a number"),
