@@ -62,3 +62,46 @@ class GateOutcome:
     passed: bool
     waited_s: float
     reasons: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """One CPU. `capacity` is the kernel's (1024 is the fastest of the device); `midr` is Arm's main ID register.
+
+    `policy` is the cpufreq policy whose clock it shares; `usable` is whether this agent may run on it (cpusets).
+    """
+
+    number: int
+    online: bool
+    usable: bool
+    capacity: Optional[int] = None
+    midr: Optional[int] = None
+    policy: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class ClockPolicy:
+    """A cpufreq policy, as "policy0", of CPUs that share a clock. `settable` is whether this agent may cap its clock.
+
+    `clocks_hz` are the steps that the driver lists, slowest first; empty where it lists none.
+    """
+
+    name: str
+    cpus: Tuple[int, ...]
+    clocks_hz: Tuple[float, ...]
+    min_hz: Optional[float]
+    max_hz: Optional[float]
+    hardware_max_hz: Optional[float]
+    governor: Optional[str]
+    settable: bool
+    not_settable: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The CPUs of a device, and what may be done with them. `cpuset` is the kernel's name of the agent's own."""
+
+    cpus: Tuple[Cpu, ...]
+    policies: Tuple[ClockPolicy, ...]
+    cpuset: Optional[str] = None
+    unreadable: Dict[str, str] = field(default_factory=dict)

@@ -30,7 +30,8 @@ class RuntimeOptions:
     `optimization` is ONNX Runtime's graph level (all, extended, basic, none); `xnnpack` switches TFLite's delegate;
     `delegate` and `library` are paths on the device; `affinity` lists CPU numbers; `shapes` sets dynamic inputs;
     `batch` replaces the first dimension of every input whose first dimension is dynamic; `streams` is the number of
-    inferences that run at once, each in a session of its own with `threads` threads.
+    inferences that run at once, each in a session of its own with `threads` threads. `spinning` says whether ONNX
+    Runtime's idle threads wait for work in a busy loop, None leaves it to the runtime.
     """
 
     threads: int = 1
@@ -45,6 +46,15 @@ class RuntimeOptions:
     batch: Optional[int] = None
     shapes: Dict[str, Tuple[int, ...]] = field(default_factory=dict)
     streams: int = 1
+    spinning: Optional[bool] = None
+
+
+@dataclass(frozen=True)
+class ClockCap:
+    """For as long as a job runs, the clock of a cpufreq policy (as "policy0") goes no higher than `max_hz`."""
+
+    policy: str
+    max_hz: float
 
 
 @dataclass(frozen=True)
@@ -205,7 +215,8 @@ class Job:
 
     `seed` makes the inputs (and a simulated board's noise), unless `inputs` has the values of every one of them.
     `send_outputs` asks for the values of the first inference, which the host compares with its own. With a plan for
-    `energy` a pass for it comes last.
+    `energy` a pass for it comes last. What `clock_caps` change on the device is as it was when the job ends, however it
+    ends (clock_caps.py).
     """
 
     model: ModelRef
@@ -221,3 +232,4 @@ class Job:
     send_outputs: bool = False
     inputs: Tuple[InputFile, ...] = ()
     energy: Optional[EnergyPlan] = None
+    clock_caps: Tuple[ClockCap, ...] = ()

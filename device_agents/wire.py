@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple, Type, Union
 
 from device_agents.decoding import WireError, build
-from device_agents.device_state import Clocks, Conditions, GateOutcome, MachineInfo
+from device_agents.device_state import ClockPolicy, Clocks, Conditions, Cpu, GateOutcome, MachineInfo, Topology
 from device_agents.energy import (
     BATTERY,
     BOUNDARIES,
@@ -44,6 +44,7 @@ from device_agents.energy import (
 )
 from device_agents.job import (
     Board,
+    ClockCap,
     Cluster,
     EnergyPlan,
     FileRef,
@@ -100,10 +101,13 @@ __all__ = [
     "Adopt",
     "Board",
     "Claim",
+    "ClockCap",
+    "ClockPolicy",
     "ClockReading",
     "Clocks",
     "Cluster",
     "Conditions",
+    "Cpu",
     "Discard",
     "Energy",
     "EnergyPass",
@@ -146,6 +150,8 @@ __all__ = [
     "TensorInfo",
     "Ticket",
     "Tickets",
+    "Topology",
+    "TopologyWanted",
     "WireError",
     "Work",
     "decode_request",
@@ -356,6 +362,13 @@ class Tickets:
 
 
 @dataclass(frozen=True)
+class TopologyWanted:
+    """Request `topology`: of this device, or of the `board` that it simulates."""
+
+    board: Optional[Board] = None
+
+
+@dataclass(frozen=True)
 class Nothing:
     """The body of requests and replies that need none (ping, adopted, discarded and others)."""
 
@@ -368,6 +381,7 @@ REQUESTS: Dict[str, Type[Any]] = {
     "profile": Measure,
     "energy": Measure,
     "meters": Nothing,
+    "topology": TopologyWanted,
     "outputs": Job,
     "submit": Submit,
     "tickets": Nothing,
@@ -387,6 +401,7 @@ REPLIES: Dict[str, Type[Any]] = {
     "profile": Profile,
     "energy": Energy,
     "meters": Meters,
+    "topology": Topology,
     "outputs": Outputs,
     "submitted": Ticket,
     "tickets": Tickets,

@@ -17,6 +17,7 @@ SPECIAL = (
     "delegate_options",
     "library",
     "streams",
+    "spinning",
 )
 
 

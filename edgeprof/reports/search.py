@@ -15,11 +15,12 @@ from rich.table import Table
 from edgeprof.models.groups import counted
 from edgeprof.reports.quantities import duration, percent, plain
 from edgeprof.search.assembling import Assembled
-from edgeprof.search.evaluation import Evaluation, Goal, Value
+from edgeprof.search.evaluation import Evaluation, Goal
 from edgeprof.search.judging import Judgement, error_of
 from edgeprof.search.progress import Progress
 from edgeprof.search.session import Found, Payback
 from edgeprof.search.verifying import Member
+from edgeprof.values import Value
 
 __all__ = ["card", "draw_front", "progress_document", "render_found", "render_progress", "to_document", "value_words"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edgeprof.errors import SearchError
-from edgeprof.search.evaluation import Value
 from edgeprof.search.space import Architecture, SearchSpace
+from edgeprof.values import Value
 from latency_models.building import BuildError
 from latency_models.estimate import Estimate
 from latency_models.graph import Graph, GraphError

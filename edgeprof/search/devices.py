@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from device_agents import wire
-from edgeprof.energy.model import model_energy
 from edgeprof.errors import (
     AgentLost,
     DeviceGivenUp,
@@ -26,14 +25,13 @@ from edgeprof.metering import metered
 from edgeprof.models import read_model
 from edgeprof.profiling import OpenDevice, Settings
 from edgeprof.run import Run
-from edgeprof.search.evaluation import Value
 from edgeprof.search.space import Architecture, SearchSpace
 from edgeprof.spooled import considerate
-from edgeprof.statistics import summarise
 from edgeprof.store import Store
 from edgeprof.training.measuring import FORMATS
+from edgeprof.values import Value, values_of
 
-__all__ = ["Bench", "values_of"]
+__all__ = ["Bench", "found_in"]
 
 AWAY = (AgentLost, LinkError, DeviceGivenUp)
 RECONNECTS_S = (1.0, 5.0, 20.0)
@@ -82,7 +80,7 @@ class Bench:
         if architecture not in self._measured:
             data = self.space.model(architecture, self.format)
             name = f"candidate-{'-'.join(map(str, architecture))}"
-            self._measured[architecture] = values_of(self.profile(data, name, IN_THE_LOOP))
+            self._measured[architecture] = found_in(self.profile(data, name, IN_THE_LOOP))
         return self._measured[architecture]
 
     def profile(self, data: bytes, name: str, schedule: wire.Schedule = AT_THE_END) -> Run:
@@ -139,26 +137,13 @@ class Bench:
                 self.on_lost(f"the run is not kept: {error}")
 
 
-def values_of(run: Run) -> dict[str, Value]:
-    """Latency with its interval, and energy where a meter was read.
+def found_in(run: Run) -> dict[str, Value]:
+    """`values_of` a candidate's run.
 
     Raises:
-        EvaluationFailed: nothing can be said of the run.
+        EvaluationFailed: nothing can be said of it.
     """
     try:
-        found = summarise(run.profile)
+        return values_of(run)
     except MeasurementError as error:
         raise EvaluationFailed(f"{run.device}: {error}") from error
-    origin = run.profile.origin
-    low, high = found.median_low_s, found.median_high_s
-    if low is None or high is None:  # too few runs for an interval: all that was seen
-        low, high = found.min_s, found.max_s
-    values = {"latency": Value(found.median_s, low, high, origin)}
-    if run.profile.energy is not None:
-        try:
-            energy = model_energy(run.profile.energy)
-        except MeasurementError:
-            return values  # a pass without a number says nothing
-        per_run = energy.net_j
-        values["energy"] = Value(per_run.value, per_run.low, per_run.high, origin)
-    return values

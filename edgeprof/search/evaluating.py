@@ -12,9 +12,10 @@ import numpy as np
 
 from edgeprof.errors import EvaluationFailed
 from edgeprof.search.costs import Costs, across
-from edgeprof.search.evaluation import Evaluation, Goal, Value
+from edgeprof.search.evaluation import Evaluation, Goal
 from edgeprof.search.judging import GoesOn, Judge, error_of
 from edgeprof.search.space import Architecture
+from edgeprof.values import Value
 from latency_models.building import BuildError
 
 __all__ = ["Evaluator", "Measure", "Proxy"]

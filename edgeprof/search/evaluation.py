@@ -9,21 +9,12 @@ from dataclasses import asdict, dataclass, field
 
 from edgeprof.search.space import Architecture
 from edgeprof.search.strategies.base import Told
+from edgeprof.values import Value
 
-__all__ = ["Evaluation", "Goal", "Value", "from_text", "to_text"]
+__all__ = ["Evaluation", "Goal", "from_text", "to_text"]
 
 # Units by objective; a name may have a target behind it, as in "latency pi5".
 UNITS = {"error": "", "latency": "s", "energy": "J", "memory": "bytes", "size": "bytes", "carbon": "g"}
-
-
-@dataclass(frozen=True)
-class Value:
-    """A number between `low` and `high`; `origin` is measured, predicted, emulated, simulated, or how trained."""
-
-    value: float
-    low: float
-    high: float
-    origin: str
 
 
 @dataclass(frozen=True)

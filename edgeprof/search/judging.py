@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeprof.errors import EvaluationFailed, UsageError
-from edgeprof.search.evaluation import Value
 from edgeprof.search.space import Architecture, SearchSpace
+from edgeprof.values import Value
 
 if TYPE_CHECKING:
     import torch

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeprof.search.evaluation import Evaluation, Goal, Value
+from edgeprof.search.evaluation import Evaluation, Goal
 from edgeprof.search.front import hypervolume, is_on_front
 from edgeprof.search.study import DONE, RULED_OUT, Trial
+from edgeprof.values import Value
 
 __all__ = ["Progress", "front_of", "progress_of"]
 

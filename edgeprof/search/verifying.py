@@ -16,9 +16,10 @@ from edgeprof.files import write_whole
 from edgeprof.run import Run
 from edgeprof.search.assembling import Assembled
 from edgeprof.search.costs import across, grams
-from edgeprof.search.devices import values_of
-from edgeprof.search.evaluation import Evaluation, Goal, Value, from_text, to_text
+from edgeprof.search.devices import found_in
+from edgeprof.search.evaluation import Evaluation, Goal, from_text, to_text
 from edgeprof.search.judging import Finished, Judgement, error_of
+from edgeprof.values import Value
 
 if TYPE_CHECKING:
     from edgeprof.search.learning.module import Net
@@ -197,7 +198,7 @@ def _measured(
         if data is None:
             raise EvaluationFailed(f"there is no {bench.format} file of it for {name}")
         run = bench.profile(data, f"{search.space.name}-{'-'.join(map(str, one.architecture))}")
-        values[name], runs[name] = values_of(run), run.id
+        values[name], runs[name] = found_in(run), run.id
         energy = _energy(run, notes)
         if energy is not None:
             of_carbon[name] = grams(energy, (grid.value, grid.low, grid.high))

@@ -11,11 +11,12 @@ from edgeprof.carbon.monte_carlo import Spread
 from edgeprof.errors import CarbonError, UsageError
 from edgeprof.own_cost import Joules, OwnCost
 from edgeprof.search.clean_hours import CleanHours
-from edgeprof.search.evaluation import Evaluation, Goal, Value
+from edgeprof.search.evaluation import Evaluation, Goal
 from edgeprof.search.plan import Carbon
 from edgeprof.search.session import payback_of
 from edgeprof.search.spending import elapsed_s, grams_of, joules_of
 from edgeprof.search.verifying import Member, stands, ties_of
+from edgeprof.values import Value
 
 
 class Clock:

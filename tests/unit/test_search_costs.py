@@ -10,11 +10,12 @@ import pytest
 from edgeprof.errors import EvaluationFailed, SearchError
 from edgeprof.search.costs import Costs, TargetCosts, across
 from edgeprof.search.evaluating import Evaluator, could_matter
-from edgeprof.search.evaluation import Evaluation, Goal, Value, from_text, to_text
+from edgeprof.search.evaluation import Evaluation, Goal, from_text, to_text
 from edgeprof.search.feasibility import require_feasible
 from edgeprof.search.judging import ByFunction, Candidate, Finished, GoesOn, Judgement, error_of
 from edgeprof.search.proxies import OfGraph, agreement
 from edgeprof.search.space import Architecture
+from edgeprof.values import Value
 from latency_models.datasheet import BoardPredictor
 from latency_models.estimate import Estimate, Interval
 from latency_models.graph import Graph
