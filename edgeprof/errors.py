@@ -23,6 +23,7 @@ EdgeprofError
 ├── CarbonError                 no grams can be computed, or not of this place or device
 ├── SearchError                 a search cannot begin or go on
 │   └── EvaluationFailed        one candidate could not be judged, which is a result
+├── TuningError                 a tuning cannot begin or go on, or its recipe cannot be read
 ├── MeasurementError            a profile from which nothing can be computed
 ├── MeterError                  a power meter beside the device, or its trace, is of no use
 └── StoreError                  the store of profiles
@@ -153,3 +154,7 @@ class SearchError(EdgeprofError):
 
 class EvaluationFailed(SearchError):
     """One candidate could not be judged: a result like any other, and no reason to stop."""
+
+
+class TuningError(EdgeprofError):
+    """A tuning cannot begin or go on, or a recipe cannot be read, written or used."""
