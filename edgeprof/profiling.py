@@ -48,6 +48,7 @@ class Settings:
     deadline_s: float = 900.0
     check_outputs: bool = True
     energy: wire.EnergyPlan | None = None
+    clock_caps: tuple[wire.ClockCap, ...] = ()
 
     def with_batch(self, batch: int | None) -> Settings:
         """The same with this batch."""
@@ -290,6 +291,7 @@ class OpenDevice:
             send_outputs=settings.check_outputs and runtime != "simulated",
             inputs=tuple(item for item, _ in model.inputs.files),
             energy=settings.energy,
+            clock_caps=settings.clock_caps,
         )
         if runtime != "simulated":
             return job
