@@ -79,6 +79,9 @@ class Schedule:
     spends at most `warmup_share` of the time the rounds will take. The operator pass takes `operator_runs`, or
     fewer when `operator_max_s` is over. Where a runtime keeps all events of a session in memory, it takes them in
     batches, a session each, of at most `operator_batch_events` (but at least one run of warm-up and one recorded).
+    Of each round at most `keep_runs` latencies, evenly spaced, are sent (0: all of them). With `without_rest_s` the
+    gate holds the first round alone; each of the others begins where the one before it ended, and none once so many
+    seconds have passed since the first began.
     """
 
     rounds: int = 5
@@ -91,6 +94,8 @@ class Schedule:
     operator_runs: int = 30
     operator_max_s: float = 20.0
     operator_batch_events: int = 20_000
+    keep_runs: int = 0
+    without_rest_s: Optional[float] = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from device_agents import conditions, gate, inputs, outputs
 from device_agents.machine import Machine
 from device_agents.runtimes import RuntimeRefusal, Session, open_session
 from device_agents.simultaneous import timed_together
-from device_agents.wire import Job, Progress, Round, Schedule
+from device_agents.wire import Conditions, GateOutcome, Job, Progress, Round, Schedule
 
 # Timed runs of a warm-up window: long enough that the clock's step does not matter, at least this many runs.
 WINDOW_RUNS = 3
@@ -178,6 +178,8 @@ def _warmup_budget_s(schedule: Schedule, latency_s: float) -> float:
 def _rounds(timed: TimedRuns, job: Job, machine: Machine, report: Report, latency_s: float) -> Tuple[Round, ...]:
     """Every round, each behind the gate; all of them together wait no longer than the gate's timeout."""
     schedule = job.schedule
+    if schedule.without_rest_s is not None:
+        return _rounds_without_rest(timed, job, machine, report, schedule.without_rest_s)
     one_round_s = min(schedule.max_s, max(schedule.min_s, schedule.min_runs * latency_s))
     patience_s = job.gate.timeout_s
     rounds: List[Round] = []
@@ -188,10 +190,44 @@ def _rounds(timed: TimedRuns, job: Job, machine: Machine, report: Report, latenc
         report(Progress("rounds", k, schedule.rounds, (schedule.rounds - k) * one_round_s))
         before = conditions.read(machine)
         timed(WINDOW_RUNS, 0.0, math.inf)  # not counted: waiting for the gate let caches and clocks fall
-        samples, wall_s = timed(schedule.min_runs, schedule.min_s, schedule.max_s)
-        after = conditions.read(machine)
-        rounds.append(Round(tuple(samples), before, after, opened, job.options.streams, wall_s))
+        rounds.append(_round(timed, job, machine, before, opened))
     return tuple(rounds)
+
+
+def _rounds_without_rest(
+    timed: TimedRuns, job: Job, machine: Machine, report: Report, lasts_s: float
+) -> Tuple[Round, ...]:
+    """One round after the other behind a single gate. The device is looked at once between two of them."""
+    schedule = job.schedule
+    report(Progress("gate", 0, schedule.rounds, lasts_s))
+    opened = gate.wait(machine, job.gate)
+    before = conditions.read(machine)
+    rounds: List[Round] = []
+    while len(rounds) < schedule.rounds:
+        left_s = lasts_s - (before.at_s - rounds[0].before.at_s) if rounds else lasts_s
+        if rounds and left_s <= 0:
+            break
+        report(Progress("rounds", len(rounds), schedule.rounds, left_s))
+        rounds.append(_round(timed, job, machine, before, opened))
+        before, opened = rounds[-1].after, GateOutcome(passed=True, waited_s=0.0)
+    return tuple(rounds)
+
+
+def _round(timed: TimedRuns, job: Job, machine: Machine, before: Conditions, opened: GateOutcome) -> Round:
+    schedule = job.schedule
+    samples, wall_s = timed(schedule.min_runs, schedule.min_s, schedule.max_s)
+    after = conditions.read(machine)
+    kept = evenly(samples, schedule.keep_runs)
+    n_runs = len(samples) if len(kept) < len(samples) else None
+    return Round(kept, before, after, opened, job.options.streams, wall_s, n_runs)
+
+
+def evenly(samples: Sequence[float], most: int) -> Tuple[float, ...]:
+    """At most so many of them, evenly spaced and in their order: the middle one of each part; all where `most` is 0."""
+    n = len(samples)
+    if most <= 0 or n <= most:
+        return tuple(samples)
+    return tuple(samples[(2 * k + 1) * n // (2 * most)] for k in range(most))
 
 
 def timed_runs(

@@ -23,7 +23,8 @@ class Round:
     """Raw latencies of one round, between two looks at the device.
 
     With several `streams` they are those of all of them, in the order in which the runs ended. `wall_s` is the time
-    from the start of the first run to the end of the last; None in documents that lack it.
+    from the start of the first run to the end of the last; None in documents that lack it. `n_runs` counts the runs
+    where `latencies_s` has only some of them (`Schedule.keep_runs`); None where it has them all.
     """
 
     latencies_s: Tuple[float, ...]
@@ -32,6 +33,7 @@ class Round:
     gate: GateOutcome
     streams: int = 1
     wall_s: Optional[float] = None
+    n_runs: Optional[int] = None
 
 
 @dataclass(frozen=True)

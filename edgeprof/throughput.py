@@ -32,7 +32,8 @@ def throughput(profile: Profile, *, confidence: float = 0.95) -> Throughput | No
 
     The interval is Student's, of the logarithms of the rounds' rates.
     """
-    rates = [len(r.latencies_s) / r.wall_s for r in profile.rounds if r.wall_s is not None and r.wall_s > 0]
+    rounds = profile.rounds
+    rates = [(r.n_runs or len(r.latencies_s)) / r.wall_s for r in rounds if r.wall_s is not None and r.wall_s > 0]
     if not rates or len(rates) < len(profile.rounds):
         return None
     logs = np.log(np.asarray(rates))

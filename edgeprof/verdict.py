@@ -295,7 +295,7 @@ def _cut_short(profile: Profile) -> Iterator[Reason]:
             f"{min(short)} of {schedule.min_runs} runs",
             do="raise --max-time, or ask for fewer runs: --min-runs",
         )
-    if len(profile.rounds) < schedule.rounds:
+    if len(profile.rounds) < schedule.rounds and schedule.without_rest_s is None:
         what = f"only {len(profile.rounds)} of {schedule.rounds} rounds were measured"
         yield Reason(level=NOISY, what=what, do=REPEAT + " with a larger --deadline")
 

@@ -15,7 +15,7 @@ from device_agents import measure
 from device_agents.machine import Machine
 from device_agents.operator_pass import operator_pass
 from device_agents.runtimes import RuntimeRefusal
-from device_agents.wire import Gate, Job, ModelRef, Progress, RuntimeOptions, Schedule
+from device_agents.wire import Gate, Job, ModelRef, Progress, Round, RuntimeOptions, Schedule
 from tests.odd_models import write_chain, write_loop
 
 
@@ -122,6 +122,81 @@ def test_all_rounds_together_wait_no_longer_than_the_gates_timeout() -> None:
 
     assert [r.gate.passed for r in rounds] == [False] * 4
     assert 30 <= sum(r.gate.waited_s for r in rounds) < 32
+
+
+# --- rounds without rest -------------------------------------------------------------------------------------------
+
+
+class Warm(Clock):
+    """A machine that has been hot for long: its gate has to wait until it can tell that it cools no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_looks = 0
+
+    def list(self, path: str) -> list[str]:
+        return ["thermal_zone0"] if path == "/sys/class/thermal" else []
+
+    def read(self, path: str) -> str:
+        if path == "/sys/class/thermal/thermal_zone0/type":
+            return "cpu-thermal"
+        if path == "/sys/class/thermal/thermal_zone0/temp":
+            return "60000"
+        if path == "/proc/meminfo":
+            self.n_looks += 1
+        raise FileNotFoundError(path)
+
+
+def sustained(clock: Clock, latency_s: float, schedule: Schedule, report: measure.Report = ignore) -> tuple[Round, ...]:
+    job = Job(ModelRef("m", "onnx", "0", ()), "none", gate=Gate(timeout_s=300.0), schedule=schedule)
+    return measure._rounds(alone(clock, repeat(latency_s)), job, clock, report, latency_s)
+
+
+def test_without_rest_the_gate_holds_the_first_round_alone_and_the_model_never_pauses() -> None:
+    clock = Warm()
+
+    rounds = sustained(clock, 0.25, Schedule(rounds=6, min_runs=1, min_s=10.0, max_s=10.0, without_rest_s=60.0))
+
+    assert [r.gate.waited_s > 0 for r in rounds] == [True] + 5 * [False]
+    assert [r.before.at_s for r in rounds[1:]] == [r.after.at_s for r in rounds[:-1]]
+    assert rounds[-1].after.at_s - rounds[0].before.at_s == sum(r.wall_s or 0.0 for r in rounds) == 60.0
+    assert clock.n_looks == 7
+
+
+def test_without_rest_a_model_slower_than_a_round_ends_when_the_time_is_over() -> None:
+    rounds = sustained(Clock(), 25.0, Schedule(rounds=6, min_runs=1, min_s=10.0, max_s=10.0, without_rest_s=60.0))
+
+    assert [len(r.latencies_s) for r in rounds] == [1, 1, 1]
+
+
+def test_without_rest_the_time_that_is_left_is_told_as_it_is() -> None:
+    told: list[Progress] = []
+
+    sustained(Clock(), 25.0, Schedule(rounds=6, min_s=10.0, max_s=10.0, without_rest_s=60.0), told.append)
+
+    assert [(p.stage, p.remaining_s) for p in told] == [("gate", 60), ("rounds", 60), ("rounds", 35), ("rounds", 10)]
+
+
+def test_of_a_round_only_so_many_latencies_are_sent_and_all_its_runs_are_counted() -> None:
+    clock = Clock()
+    job = Job(ModelRef("m", "onnx", "0", ()), "none", schedule=Schedule(rounds=1, min_s=1.0, keep_runs=10))
+    growing = chain(repeat(0.01, measure.WINDOW_RUNS), (0.01 + 1e-6 * k for k in range(1000)))
+
+    (one,) = measure._rounds(alone(clock, growing), job, clock, ignore, 0.01)
+
+    assert len(one.latencies_s) == 10
+    assert one.n_runs == 100
+    assert [round((s - 0.01) * 1e6) for s in one.latencies_s] == list(range(5, 100, 10))
+
+
+def test_a_round_that_has_no_more_runs_than_are_kept_sends_them_all() -> None:
+    clock = Clock()
+    job = Job(ModelRef("m", "onnx", "0", ()), "none", schedule=Schedule(rounds=1, min_s=1.0, keep_runs=1000))
+
+    (one,) = measure._rounds(alone(clock, repeat(0.01)), job, clock, ignore, 0.01)
+
+    assert len(one.latencies_s) == 100
+    assert one.n_runs is None
 
 
 # --- the operator pass ---------------------------------------------------------------------------------------------
