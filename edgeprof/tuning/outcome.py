@@ -1,0 +1,169 @@
+"""What the measurements of a tuning come to: the best, what cannot be told from it, and how the default does beside it.
+
+Of configurations that cannot be told apart the one that asks least is chosen: the default, then one without root.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeprof.tuning.configuration import Configuration
+from edgeprof.tuning.objective import ENERGY, Measured, Objective
+from edgeprof.tuning.racing import Combined, combined, contenders
+from edgeprof.values import Value
+
+__all__ = ["Judged", "Outcome", "Seen", "cap_sentence", "conclusion", "judge"]
+
+WORDS = {"latency": "time", "energy": "energy", "edp": "energy times time"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """Everything that was measured of one configuration, in order, with the ids of the runs."""
+
+    configuration: Configuration
+    measured: tuple[Measured, ...]
+    runs: tuple[str, ...] = ()
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be said of it."""
+        return next((one.failure for one in self.measured if one.failure is not None), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """One configuration with what all of its measurements say together. `value` is the objective's."""
+
+    seen: Seen
+    value: Value
+    latency: Value
+    energy: Value | None
+    keeps_budget: bool
+
+    @property
+    def configuration(self) -> Configuration:
+        return self.seen.configuration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """`best` has the smallest value, `chosen` is what is handed over; `ties` cannot be told from the best.
+
+    `default_failure` says why there is no `default`. `without_root` is the best that needs no permission, None where
+    none was measured. `front` is that of latency against energy, fastest first. `uncapped` is the chosen one without
+    its caps. `failed` are those that did not run.
+    """
+
+    objective: Objective
+    best: Judged
+    chosen: Judged
+    ties: tuple[Judged, ...]
+    default: Judged | None
+    default_failure: str | None
+    without_root: Judged | None
+    uncapped: Judged | None
+    front: tuple[Judged, ...]
+    failed: tuple[Seen, ...]
+
+    @property
+    def is_default_as_good(self) -> bool:
+        return self.default is not None and self.chosen.configuration == self.default.configuration
+
+
+def judge(seen: Sequence[Seen], default: Configuration, objective: Objective) -> Outcome | None:
+    """What all that was measured comes to; None where nothing gave the objective."""
+    known: dict[Configuration, Judged] = {}
+    places: list[Combined] = []
+    for place, one in enumerate(seen):
+        found = combined(place, one.measured, objective)
+        if found is not None and found.latency is not None:
+            places.append(found)
+            known[one.configuration] = Judged(
+                seen=one,
+                value=found.value,
+                latency=found.latency,
+                energy=_energy(place, one),
+                keeps_budget=found.keeps_budget,
+            )
+    rivals = [known[seen[one.place].configuration] for one in contenders(places)]
+    if not rivals:
+        return None
+    best = rivals[0]
+    ties = tuple(one for one in rivals[1:] if one.keeps_budget == best.keeps_budget and one.value.overlaps(best.value))
+    chosen = min((best, *ties), key=lambda one: _asks(one.configuration, default))
+    alone = contenders([one for one in places if not seen[one.place].configuration.needs])
+    failed = tuple(one for one in seen if one.failure is not None)
+    return Outcome(
+        objective=objective,
+        best=best,
+        chosen=chosen,
+        ties=ties,
+        default=known.get(default),
+        default_failure=next((one.failure for one in failed if one.configuration == default), None),
+        without_root=known[seen[alone[0].place].configuration] if alone else None,
+        uncapped=known.get(dataclasses.replace(chosen.configuration, caps=())) if chosen.configuration.caps else None,
+        front=_front(list(known.values())),
+        failed=failed,
+    )
+
+
+def _energy(place: int, one: Seen) -> Value | None:
+    found = combined(place, one.measured, Objective(name=ENERGY))
+    return found.value if found is not None else None
+
+
+def _asks(configuration: Configuration, default: Configuration) -> int:
+    return 0 if configuration == default else 2 if configuration.needs else 1
+
+
+def _front(judged: Sequence[Judged]) -> tuple[Judged, ...]:
+    """Those than which none is both faster and leaner, by their values."""
+    front: list[Judged] = []
+    least_j = float("inf")
+    for one in sorted((one for one in judged if one.energy is not None), key=lambda one: one.latency.value):
+        if one.energy is not None and one.energy.value < least_j:
+            front.append(one)
+            least_j = one.energy.value
+    return tuple(front)
+
+
+# --- in words -------------------------------------------------------------------------------------------------------
+
+
+def conclusion(outcome: Outcome) -> str:
+    """What was found, in a sentence or two."""
+    chosen, what = outcome.chosen, WORDS[outcome.objective.name]
+    budget_s = outcome.objective.latency_budget_s
+    missed = ""
+    if budget_s is not None and not chosen.keeps_budget:
+        missed = f"nothing that was measured surely keeps the latency budget of {budget_s * 1e3:.4g} ms; "
+    if outcome.is_default_as_good:
+        return f"{missed}the default is as good: nothing that was measured takes surely less {what}"
+    if outcome.default is None:
+        return f"{missed}the default could not be measured: {outcome.default_failure or 'it was not reached'}"
+    ratio = _ratio(chosen.value, outcome.default.value)
+    text = f"{missed}it takes {ratio} of the default's {what}"
+    if budget_s is not None and not outcome.default.keeps_budget:
+        text += "; the default does not surely keep the latency budget"
+    return text
+
+
+def cap_sentence(outcome: Outcome) -> str | None:
+    """Why clocks below the highest take less energy, where they were found to; None where nothing was capped."""
+    chosen, uncapped = outcome.chosen, outcome.uncapped
+    if not chosen.configuration.caps:
+        return None
+    caps = " and ".join(f"{cap.policy} at {cap.max_hz / 1e6:.0f} MHz" for cap in chosen.configuration.caps)
+    why = "a lower clock needs a lower voltage, and what waits for memory anyway loses little time"
+    if uncapped is None or uncapped.energy is None or chosen.energy is None:
+        return f"with {caps}: {why}"
+    time, energy = _ratio(chosen.latency, uncapped.latency), _ratio(chosen.energy, uncapped.energy)
+    return f"with {caps} it takes {time} of the time and {energy} of the energy of the same without caps: {why}"
+
+
+def _ratio(value: Value, other: Value) -> str:
+    low, high = value.low / other.high, value.high / other.low
+    return f"{value.value / other.value:.1%} ({low:.1%} to {high:.1%})"
