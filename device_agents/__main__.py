@@ -10,6 +10,8 @@ if len(sys.argv) > 1 and sys.argv[1] == "worker":
     from device_agents.worker import main
 elif len(sys.argv) > 1 and sys.argv[1] == "keep":
     from device_agents.keeper import main
+elif len(sys.argv) > 1 and sys.argv[1] == "guard":
+    from device_agents.clock_guard import main
 else:
     from device_agents.serve import main
 

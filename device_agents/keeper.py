@@ -21,9 +21,10 @@ import traceback
 from collections import deque
 from typing import Any, Deque, Dict, List, Optional, Tuple
 
-from device_agents import files, keeper_socket
+from device_agents import clock_record, files, keeper_socket
 from device_agents.decoding import WireError, build
 from device_agents.lease import HeldLease, LeaseError, acquire, lease_path
+from device_agents.machine import Machine
 from device_agents.spool import Order, Spool
 from device_agents.streams import LineBuffer
 from device_agents.task import STDERR_TAIL_BYTES, Outcome, Task
@@ -72,6 +73,7 @@ def _settle(spool: Spool) -> "Optional[Keeper]":
         os.close(lock)
         return None
     files.remove_leftovers()
+    clock_record.put_back_leftovers(Machine())
     spool.interrupt()
     return Keeper(spool, keeper_socket.listen(spool.folder))
 

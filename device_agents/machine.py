@@ -113,6 +113,29 @@ class Machine:
         with open(path, "rb") as file:
             return file.read(MAX_READ_BYTES).decode("utf-8", "replace")
 
+    def write(self, path: str, text: str) -> None:
+        """Have a file of the kernel's say something else, in one write.
+
+        Raises:
+            OSError: it is not there, may not be written, or its driver refuses.
+        """
+        descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+
+    def why_not_writable(self, path: str) -> Optional[OSError]:
+        """What the kernel says to opening a file for writing, which changes nothing; None if it lets us.
+
+        Not access(2): to root that allows what a read-only mode of sysfs forbids (kernfs_fop_open).
+        """
+        try:
+            os.close(os.open(path, os.O_WRONLY))
+        except OSError as error:
+            return error
+        return None
+
     def list(self, path: str) -> List[str]:
         """Sorted names in a folder; empty if there is no such folder."""
         try:

@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import Any, Dict, List, Optional
 
-from device_agents import conditions, files
+from device_agents import clock_record, conditions, files
 from device_agents.decoding import WireError
 from device_agents.keeper_socket import Connection
 from device_agents.lease import HeldLease, LeaseError, acquire, boot_id, holder, lease_path, unlock
@@ -49,6 +49,7 @@ from device_agents.wire import (
     Reply,
     Request,
     Submit,
+    TopologyWanted,
     decode_request,
     encode,
 )
@@ -95,6 +96,7 @@ class Agent:
         with contextlib.suppress(OSError):
             os.utime(sys.argv[0])  # in use: not to be removed as long unused
         files.remove_leftovers()
+        clock_record.put_back_leftovers(Machine())
         self._send(0, "hello", dataclasses.asdict(self.hello()))
         heard_at = time.monotonic()
         while not self._host.is_at_end and time.monotonic() - heard_at < self._silence_s:
@@ -183,6 +185,8 @@ class Agent:
             from device_agents.power import discover  # only where it is asked for: an agent shall start at once
 
             self._send(request.id, "meters", dataclasses.asdict(Meters(discover(Machine()))))
+        elif isinstance(body, TopologyWanted):
+            self._send(request.id, "topology", _topology(body))
         elif request.request == "ping":
             self._send(request.id, "pong", dataclasses.asdict(Machine().clocks()))
             for ticket, followed in self._followed.items():
@@ -308,6 +312,18 @@ class Agent:
             return
         self._replies.write(b'{"id":%d,"reply":"%s","body":%s}\n' % (request_id, reply.encode(), body))
         self._replies.flush()
+
+
+def _topology(wanted: TopologyWanted) -> Dict[str, Any]:
+    """Of this device, or of a board that it simulates, by the same reader."""
+    from device_agents import topology  # only where it is asked for, as the meters
+
+    machine = Machine()
+    if wanted.board is not None:
+        from device_agents.runtimes.simulated_machine import SimulatedMachine
+
+        machine = SimulatedMachine(wanted.board, seed=0)
+    return dataclasses.asdict(topology.read(machine))
 
 
 class Followed:

@@ -10,13 +10,25 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import IO, Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 
 from device_agents import files
 from device_agents.decoding import WireError
 from device_agents.runtimes import RUNTIMES, machine_for
 from device_agents.streams import LineBuffer
-from device_agents.wire import ENERGY_PASS, LATENCY, MAX_REPLY_BYTES, OPERATORS, OUTPUTS, Job, Refused
+from device_agents.wire import (
+    ENERGY_PASS,
+    LATENCY,
+    MAX_REPLY_BYTES,
+    MEASURED,
+    OPERATORS,
+    OUTPUTS,
+    Job,
+    Refused,
+)
+
+if TYPE_CHECKING:
+    from device_agents.clock_caps import CappedClocks
 
 STDERR_TAIL_BYTES = 8192
 
@@ -56,6 +68,7 @@ class Task:
         self._staged: Optional[StagedFiles] = None
         self._bodies: Dict[str, Dict[str, Any]] = {}
         self._stages_s: Dict[str, float] = {}
+        self._clocks: Optional[CappedClocks] = None
         self._python = ""
         self._worker: Optional[subprocess.Popen[bytes]] = None
         self._errors: IO[bytes]
@@ -71,7 +84,8 @@ class Task:
         if self.job.runtime not in RUNTIMES:
             known = "known: " + ", ".join(RUNTIMES)
             return self._end(Refused("runtime-missing", f"unknown runtime {self.job.runtime!r}", known))
-        return self._start_pass()
+        refusal = self._cap_clocks()
+        return self._start_pass() if refusal is None else self._end(refusal)
 
     def advance(self, is_readable: bool, on_progress: OnProgress) -> Optional[Outcome]:
         """Read what the worker said, act when it ended or its time is over; the outcome, or None while it goes on."""
@@ -93,14 +107,34 @@ class Task:
         return None
 
     def close(self) -> None:
-        """End the worker and all it started, and remove the staged files; safe to call twice."""
+        """End the worker and all it started, put clocks back, remove the staged files; safe to call twice."""
         if self._worker is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._worker.pid, signal.SIGKILL)
             self._worker.wait()
             self._worker = None
+        if self._clocks is not None:
+            self._clocks.close()
         self._pass_stack.close()
         self._stack.close()
+
+    def _cap_clocks(self) -> Optional[Refused]:
+        """Cap the device's clocks, if that is asked for and anything is timed; a simulated board does it by itself."""
+        machine = machine_for(self.job) if self.job.clock_caps and self._first_pass != OUTPUTS else None
+        if machine is None or machine.origin != MEASURED:
+            return None
+        from device_agents.clock_caps import MARGIN_S, CappedClocks, ClockError
+
+        patience_s = self.deadline - time.monotonic() + MARGIN_S
+        # By our own archive: the guard and we must be of one version.
+        self._clocks = CappedClocks(machine, own_program(), self._lease_descriptor, patience_s)
+        began = time.monotonic()
+        try:
+            self._clocks.apply(self.job.clock_caps)
+        except ClockError as error:
+            return Refused(error.kind, str(error), error.advice)
+        self._stages_s["cap clocks"] = time.monotonic() - began
+        return None
 
     def _start_pass(self) -> Optional[Outcome]:
         try:
@@ -205,7 +239,13 @@ class Task:
         return self._errors.read().decode("utf-8", "replace")
 
     def _end(self, refusal: Optional[Refused]) -> Outcome:
+        what_changed = self._clocks.what_changed() if self._clocks is not None and refusal is None else None
+        if what_changed is not None:
+            advice = "find out what sets it (a governor's daemon, another program), stop that, and measure again"
+            refusal = Refused("clock-not-set", what_changed, advice)
         self.close()
+        if refusal is not None and self._clocks is not None and self._clocks.notes:
+            refusal = dataclasses.replace(refusal, message="; ".join((refusal.message, *self._clocks.notes)))
         if refusal is not None:
             return "refused", dataclasses.asdict(refusal)
         if self._first_pass == OUTPUTS:
@@ -229,6 +269,7 @@ class Task:
         missing = {name: self._missing.get(name) if asked[name] else f"not asked for (--{name})" for name in asked}
         return {
             **self._bodies[LATENCY],
+            **self._with_clocks(self._bodies[LATENCY]),
             **self._measured_by(),
             "machine": dataclasses.asdict(machine_for(self.job).describe()),
             "started_at_s": self._started_at_s,
@@ -238,6 +279,13 @@ class Task:
             "energy_missing": missing[ENERGY_PASS],
             "stages_s": self._stages_s,
         }
+
+    def _with_clocks(self, body: Dict[str, Any]) -> Dict[str, Any]:
+        """What the caps came to, where there are any."""
+        if self._clocks is None:
+            return {}
+        in_force = {**body["in_force"], "clock_caps": self._clocks.in_force}
+        return {"in_force": in_force, "notes": [*body["notes"], *self._clocks.notes]}
 
 
 def corrupt_model(name: str) -> Refused:

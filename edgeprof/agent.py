@@ -204,6 +204,11 @@ class Agent:
         answer: wire.Meters = self._ask("meters", wire.Nothing(), "meters")
         return answer.meters
 
+    def topology(self, board: wire.Board | None = None) -> wire.Topology:
+        """The device's CPUs, which share a clock, and whose may be capped; or those of a board that it simulates."""
+        answer: wire.Topology = self._ask("topology", wire.TopologyWanted(board), "topology")
+        return answer
+
     def clocks(self) -> wire.ClockReading:
         """The device's clocks at some instant between asking and the answer."""
         answer: wire.ClockReading = self._ask("ping", wire.Nothing(), "pong")

@@ -21,3 +21,9 @@ class MovedMachine(Machine):
 
     def open(self, path: str, writable: bool = False) -> OpenFile:
         return super().open(f"{self.root}{path}", writable)
+
+    def write(self, path: str, text: str) -> None:
+        super().write(f"{self.root}{path}", text)
+
+    def why_not_writable(self, path: str) -> OSError | None:
+        return super().why_not_writable(f"{self.root}{path}")
