@@ -162,7 +162,11 @@ class Work:
 class Cluster:
     """Cores of a simulated board that share a clock. `clocks_hz` are its DVFS steps, slowest first.
 
-    `macs_per_cycle` is that of one core in float32; `core_active_w` is what a busy core adds at the highest clock.
+    `macs_per_cycle` is that of one core in float32; `core_active_w` is what a busy core adds at the highest clock, and
+    `shared_active_w` what the cluster adds as soon as one of them is busy. Both go with the clock, and with the square
+    of the voltage where `volts` has one for each step. One core moves at most `core_bytes_per_s`, all of them
+    together `bytes_per_s` (None: as much as the memory); the memory is at its own full clock when any busy
+    cluster is at `full_memory_from_hz` or above.
     """
 
     name: str
@@ -170,6 +174,11 @@ class Cluster:
     clocks_hz: Tuple[float, ...]
     macs_per_cycle: float
     core_active_w: float
+    shared_active_w: float = 0.0
+    volts: Tuple[float, ...] = ()
+    core_bytes_per_s: Optional[float] = None
+    bytes_per_s: Optional[float] = None
+    full_memory_from_hz: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -195,6 +204,15 @@ class Board:
     noise is the relative standard deviation of a run. The chip is one thermal mass: `capacitance_j_per_k`, warmed by
     all power, loses heat to the air over `resistance_k_per_w`. Every `poll_s` the clocks go down by one step if it is
     at `trip_c`, and up by one if it is `hysteresis_k` below. A run takes `run_overhead_s` beside its operators.
+
+    What threads do to each other; the defaults stand for boards on which they do nothing. Every core beyond the first
+    that moves data adds `contention` to the time it takes, and the memory is slower by `slow_memory_share` below its
+    full clock. Every operator ends in a barrier: `barrier_s` for each thread beyond the first, `crossing_s` for each
+    cluster beyond the first, `wake_s` where threads slept (all three at the highest clock). Parts of an operator are
+    equal, and with `balance` (0 to 1) rather in proportion to the speed of the cores. Threads that are left to the
+    kernel on unlike cores compute longer by the share `migration`; those that spin on fewer cores than threads take
+    longer by `collision` for each that is too many, as a share of the cores. A core takes `stalled_share` of its power
+    while it waits for memory, and `asleep_share` while its thread waits for others without spinning.
     """
 
     name: str
@@ -212,6 +230,16 @@ class Board:
     poll_s: float
     run_overhead_s: float = 0.0
     sensor: Optional[Sensor] = None
+    contention: float = 0.0
+    slow_memory_share: float = 1.0
+    barrier_s: float = 0.0
+    crossing_s: float = 0.0
+    wake_s: float = 0.0
+    balance: float = 0.0
+    migration: float = 0.0
+    collision: float = 0.0
+    stalled_share: float = 1.0
+    asleep_share: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
 """Times from a board's figures instead of a board: every operator takes what a roofline says, plus seeded noise.
 
-Every operator is cut into equal parts for the threads, which run on the fastest of the allowed cores, a core each;
-the slowest of them says how long computing takes. Moving data takes the bandwidth that all cores share.
-
-Nothing here measures anything; profiles made by it carry the origin "simulated".
+What it takes stands in simulated_costs.py. Nothing here measures anything; profiles made by it carry the origin
+"simulated".
 """
 
 import hashlib
@@ -13,6 +11,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from device_agents.machine import Machine
 from device_agents.runtimes import Recorded, RuntimeRefusal
 from device_agents.runtimes.options import require_options
+from device_agents.runtimes.simulated_costs import Placed
 from device_agents.runtimes.simulated_machine import SimulatedMachine
 from device_agents.runtimes.tensors import concrete_shapes, require_sizes
 from device_agents.wire import Job, Kernel, TensorInfo, Work
@@ -32,15 +31,16 @@ def open_session(job: Job, model_path: str, machine: Machine, profiled: bool) ->
     """Open a model on the board in the job.
 
     Raises:
-        RuntimeRefusal: the job has no board, or an option that a simulation does not have.
+        RuntimeRefusal: the job has no board, an option that a simulation does not have, or a cap of no cluster's clock.
     """
-    require_options(job.options, NAME, ())
+    require_options(job.options, NAME, ("spinning",))
     if job.board is None or not isinstance(machine, SimulatedMachine):
         raise RuntimeRefusal("bad-option", "a simulation needs a board, and this job has none", "use -d sim:BOARD")
     cores = len(machine.cluster_of())
     wrong = [cpu for cpu in job.options.affinity if not 0 <= cpu < cores]
     if wrong:
         raise RuntimeRefusal("bad-option", f"{job.board.name} has no CPU {wrong[0]}", f"it has {cores}")
+    machine.cap(job.clock_caps)
     return SimulatedSession(job, machine, profiled)
 
 
@@ -67,9 +67,10 @@ class SimulatedSession:
         self._machine = machine
         self._job = job
         self._profiled = profiled
-        self._cluster_of = machine.cluster_of()
-        self._cpus = self._fastest_cpus()
-        self._busy = self._busy_cores(self._cpus)
+        self._placed = Placed(board, machine.cluster_of(), job.options)
+        self._busy = self._placed.busy
+        first = self._placed.first
+        self._alone = tuple(int(k == first) for k in range(len(board.clusters)))
         self._known: Dict[Tuple[float, ...], AtClocks] = {}
         self._runs: List[Tuple[float, ...]] = []
         shapes, _ = concrete_shapes([("input", (None,))], job.options)
@@ -84,35 +85,25 @@ class SimulatedSession:
                 f"{job.model.name} takes {size_bytes} bytes, {board.name} has {board.memory_bytes}",
                 "use a smaller model, or a larger board",
             )
-        self.import_s = self._spend(IMPORT_CYCLES / machine.clocks_hz[self._cluster_of[self._cpus[0]]])
+        self.import_s = self._spend(IMPORT_CYCLES / machine.clocks_hz[first])
         self.load_s = self._spend(size_bytes * FILE_SLOWDOWN / board.memory_bytes_per_s)
         self.initialise_s = self._spend(len(job.work) * PREPARE_OVERHEADS * board.operator_overhead_s)
         self.in_force: Dict[str, str] = {
             "api": "roofline model",
             "board": board.name,
             "threads": str(job.options.threads),
-            "busy_cores": str(len(self._cpus)),
-            "busy_cpus": ",".join(map(str, sorted(self._cpus))),
+            "busy_cores": str(len(self._placed.cpus)),
+            "busy_cpus": ",".join(map(str, sorted(self._placed.cpus))),
         }
+        if job.options.spinning is not None:
+            self.in_force["spinning"] = "on" if job.options.spinning else "off"
+        for cap in job.clock_caps:
+            self.in_force[f"clock_cap {cap.policy}"] = f"{cap.max_hz:.0f} Hz"
 
     def _spend(self, seconds: float) -> float:
         start = self._machine.now()
-        self._machine.work(seconds, self._busy_cores(self._cpus[:1]))
+        self._machine.work(seconds, self._alone)
         return self._machine.now() - start
-
-    def _fastest_cpus(self) -> List[int]:
-        clusters = self._machine.board.clusters
-
-        def speed(cpu: int) -> float:
-            cluster = clusters[self._cluster_of[cpu]]
-            return cluster.macs_per_cycle * cluster.clocks_hz[-1]
-
-        allowed = set(self._job.options.affinity) or range(len(self._cluster_of))
-        return sorted(sorted(allowed), key=speed, reverse=True)[: self._job.options.threads]
-
-    def _busy_cores(self, cpus: Sequence[int]) -> Tuple[int, ...]:
-        used = [self._cluster_of[cpu] for cpu in cpus]
-        return tuple(used.count(k) for k in range(len(self._machine.board.clusters)))
 
     def set_inputs(self, data: Sequence[bytes]) -> None:
         require_sizes(self.inputs, data)
@@ -154,7 +145,7 @@ class SimulatedSession:
         """What every operator takes at the clocks of now."""
         clocks_hz = self._machine.clocks_hz
         if clocks_hz not in self._known:
-            times_s = tuple(self._operator_s(item, clocks_hz) for item in self._job.work)
+            times_s = tuple(self._placed.seconds(item, clocks_hz) for item in self._job.work)
             powers_w = tuple(self._operator_w(item) for item in self._job.work)
             overhead_s = self._machine.board.run_overhead_s
             energy_j = sum(time * power for time, power in zip(times_s, powers_w))
@@ -164,23 +155,11 @@ class SimulatedSession:
 
     def _operator_w(self, item: Work) -> float:
         """Power while it runs; what a job says of it holds at the highest clock."""
-        machine = self._machine
-        usual_w = machine.power_w(self._busy) - machine.board.idle_w
-        cluster = self._cluster_of[self._cpus[0]]
+        machine, cluster = self._machine, self._placed.first
         slowed = machine.clocks_hz[cluster] / machine.board.clusters[cluster].clocks_hz[-1]
-        active_w = usual_w if item.active_w is None else item.active_w * slowed
+        own_w = item.active_w
+        active_w = self._placed.active_w(item, machine.clocks_hz) if own_w is None else own_w * slowed
         return machine.board.idle_w + active_w * (item.in_model_power if len(self._job.work) > 1 else 1.0)
-
-    def _operator_s(self, item: Work, clocks_hz: Tuple[float, ...]) -> float:
-        board = self._machine.board
-        fastest_hz = max(board.clusters, key=lambda c: c.macs_per_cycle * c.clocks_hz[-1]).clocks_hz[-1]
-        slowdown = fastest_hz / clocks_hz[self._cluster_of[self._cpus[0]]]
-        if item.time_s is not None:
-            return item.time_s * slowdown
-        used = {self._cluster_of[cpu] for cpu in self._cpus}
-        slowest_macs_per_s = min(board.clusters[k].macs_per_cycle * clocks_hz[k] for k in used)
-        compute_s = item.macs / (slowest_macs_per_s * len(self._cpus))
-        return max(compute_s, item.moved_bytes / board.memory_bytes_per_s) + board.operator_overhead_s * slowdown
 
     def read_outputs(self) -> List[bytes]:
         state = hashlib.sha256(self._job.model.digest.encode())

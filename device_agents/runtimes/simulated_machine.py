@@ -1,7 +1,7 @@
 """A board that exists only as figures: its clocks, its power, its temperature and the files that tell about them.
 
 One thermal mass and one thermal governor, as in the docstring of `Board`. Power is what the board takes at rest plus,
-for every busy core, its active power in proportion to its clock: voltages are not modelled.
+for every busy core, its active power in proportion to its clock, and to the square of its voltage where that is known.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 from device_agents.machine import Machine, OpenFile, Ticker
 from device_agents.runtimes import RuntimeRefusal
 from device_agents.runtimes.simulated_sensor import FOLDER, SimulatedSensor
-from device_agents.wire import SIMULATED, Board, ClockReading, Cluster, MachineInfo
+from device_agents.wire import SIMULATED, Board, ClockCap, ClockReading, Cluster, MachineInfo
 
 TICKS_PER_S = 100  # of cpufreq's time_in_state and of /proc/stat
 LOAD_WINDOW_S = 60.0
@@ -63,6 +63,7 @@ class SimulatedMachine(Machine):
         self._temperature_c = board.ambient_c + board.idle_w * board.resistance_k_per_w
         self._until_poll_s = board.poll_s
         self._steps_down = 0
+        self._highest = [len(cluster.clocks_hz) - 1 for cluster in board.clusters]
         self._load = 0.0
         self._busy_s = 0.0
         self._at_clock_s: List[Dict[float, float]] = [dict.fromkeys(c.clocks_hz, 0.0) for c in board.clusters]
@@ -114,9 +115,34 @@ class SimulatedMachine(Machine):
     def power_w(self, busy: Tuple[int, ...]) -> float:
         """What the board takes with so many busy cores of each cluster, at the clocks of now."""
         return self.board.idle_w + sum(
-            cores * cluster.core_active_w * clock_hz / cluster.clocks_hz[-1]
+            (cores * cluster.core_active_w + (cluster.shared_active_w if cores else 0.0))
+            * active_share(cluster, clock_hz)
             for cluster, cores, clock_hz in zip(self.board.clusters, busy, self.clocks_hz)
         )
+
+    def cap(self, caps: Sequence[ClockCap]) -> None:
+        """From now on these policies go no higher; the lowest step stays where even that is above the cap.
+
+        Raises:
+            RuntimeRefusal: there is no such policy.
+        """
+        policies = self._policies()
+        for cap in caps:
+            if cap.policy not in policies:
+                raise RuntimeRefusal(
+                    "bad-option",
+                    f"{self.board.name} has no clock policy {cap.policy!r}",
+                    f"it has {', '.join(policies)}",
+                )
+            k = policies[cap.policy]
+            within = [step for step, hz in enumerate(self.board.clusters[k].clocks_hz) if hz <= cap.max_hz]
+            self._highest[k] = max(within, default=0)
+        self.clocks_hz = self._clocks()
+
+    def _policies(self) -> Dict[str, int]:
+        """The index of each cluster by the name of its cpufreq policy, that of its first CPU."""
+        firsts = [sum(cluster.cores for cluster in self.board.clusters[:k]) for k in range(len(self.board.clusters))]
+        return {f"policy{first}": k for k, first in enumerate(firsts)}
 
     def read(self, path: str) -> str:
         if self._sensor is not None and path == SENSOR_FILE:  # read all the time: without making all the others
@@ -191,7 +217,10 @@ class SimulatedMachine(Machine):
         self.clocks_hz = self._clocks()
 
     def _clocks(self) -> Tuple[float, ...]:
-        return tuple(c.clocks_hz[max(0, len(c.clocks_hz) - 1 - self._steps_down)] for c in self.board.clusters)
+        return tuple(
+            c.clocks_hz[min(highest, max(0, len(c.clocks_hz) - 1 - self._steps_down))]
+            for c, highest in zip(self.board.clusters, self._highest)
+        )
 
     def _files(self) -> Dict[str, str]:
         files = {f"/proc/{name}": text for name, text in self._proc().items()}
@@ -203,6 +232,8 @@ class SimulatedMachine(Machine):
             first += cluster.cores
         for name in ("online", "possible", "present"):
             files[f"/sys/devices/system/cpu/{name}"] = f"0-{first - 1}\n"
+        for cpu, capacity in enumerate(self._capacities()):
+            files[f"/sys/devices/system/cpu/cpu{cpu}/cpu_capacity"] = f"{capacity}\n"
         zone = "/sys/class/thermal/thermal_zone0"
         files[f"{zone}/type"] = "cpu-thermal\n"
         files[f"{zone}/temp"] = f"{round(self._temperature_c * 1000)}\n"
@@ -212,6 +243,11 @@ class SimulatedMachine(Machine):
             files.update(self._sensor.files())
         files[f"{zone}/trip_point_0_hyst"] = f"{round(self.board.hysteresis_k * 1000)}\n"
         return files
+
+    def _capacities(self) -> List[int]:
+        """Of each CPU as the kernel scales it: 1024 is the fastest of the board, at its highest clock."""
+        speeds = [cluster.macs_per_cycle * cluster.clocks_hz[-1] for cluster in self.board.clusters]
+        return [max(1, round(1024 * speeds[k] / max(speeds))) for k in self.cluster_of()]
 
     def _cpufreq(self, k: int, cluster: Cluster, cpus: str) -> Dict[str, str]:
         # As the kernel's cpufreq cooling does, the governor lowers the maximum, which "performance" then follows.
@@ -243,11 +279,20 @@ class SimulatedMachine(Machine):
             "loadavg": f"{self._load:.2f} {self._load:.2f} {self._load:.2f} 1/1 1\n",
             "stat": f"cpu  {busy} 0 0 {idle} 0 0 0 0 0 0\n",
             "meminfo": f"MemTotal: {kib} kB\nMemFree: {kib} kB\nMemAvailable: {kib} kB\n",
+            "self/status": f"Cpus_allowed_list:\t0-{cores - 1}\n",
             "cpuinfo": "".join(f"processor\t: {cpu}\n{processor}\n" for cpu in range(cores)),
             "pressure/cpu": pressure,
             "pressure/memory": pressure,
             "pressure/io": pressure,
         }
+
+
+def active_share(cluster: Cluster, clock_hz: float) -> float:
+    """Power of a busy core at one of the cluster's clocks, as a share of that at the highest: it goes with f V^2."""
+    share = clock_hz / cluster.clocks_hz[-1]
+    if cluster.volts:
+        share *= (cluster.volts[cluster.clocks_hz.index(clock_hz)] / cluster.volts[-1]) ** 2
+    return share
 
 
 def _khz(hertz: float) -> int:
@@ -258,11 +303,19 @@ def _require_sense(board: Board) -> None:
     clusters, sensor = board.clusters, board.sensor
     positive = (
         *(value for c in clusters for value in (c.cores, c.macs_per_cycle, *c.clocks_hz)),
+        *(value for c in clusters for value in (*c.volts, c.bytes_per_s, c.core_bytes_per_s) if value is not None),
         *((sensor.rate_hz,) if sensor is not None else ()),
-        *(board.memory_bytes, board.memory_bytes_per_s, board.resistance_k_per_w, board.capacitance_j_per_k),
+        *(
+            board.slow_memory_share,
+            board.memory_bytes,
+            board.memory_bytes_per_s,
+            board.resistance_k_per_w,
+            board.capacitance_j_per_k,
+        ),
     )
     not_negative = (
-        *(c.core_active_w for c in clusters),
+        *(value for c in clusters for value in (c.core_active_w, c.shared_active_w, c.full_memory_from_hz)),
+        *(board.contention, board.barrier_s, board.crossing_s, board.wake_s, board.migration, board.collision),
         *(board.operator_overhead_s, board.run_overhead_s, board.noise, board.idle_w, board.hysteresis_k),
         *((sensor.noise_w, sensor.step_w) if sensor is not None else ()),
     )
@@ -270,6 +323,9 @@ def _require_sense(board: Board) -> None:
         1 <= len(clusters) <= MAX_CLUSTERS
         and sum(c.cores for c in clusters) <= MAX_CORES
         and all(1 <= len(c.clocks_hz) <= MAX_STEPS and list(c.clocks_hz) == sorted(c.clocks_hz) for c in clusters)
+        and all(len(c.volts) in (0, len(c.clocks_hz)) and list(c.volts) == sorted(c.volts) for c in clusters)
+        and all(0 <= share <= 1 for share in (board.balance, board.stalled_share, board.asleep_share))
+        and board.slow_memory_share <= 1
         and min(positive) > 0
         and min(not_negative) >= 0
         and board.noise < 1

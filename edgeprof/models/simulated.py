@@ -11,6 +11,27 @@ from latency_models.graph import Graph, Operator
 
 __all__ = ["board_to_simulate", "on_the_wire", "work"]
 
+# Figures that a board may do without, by what a job calls them: what they stand for then does not happen on it.
+OF_CLUSTER = {
+    "shared_active_w": "shared_active_w",
+    "volts": "volts",
+    "core_bandwidth_bytes_per_s": "core_bytes_per_s",
+    "bandwidth_bytes_per_s": "bytes_per_s",
+    "full_memory_from_hz": "full_memory_from_hz",
+}
+OF_BOARD = {
+    "memory.contention": "contention",
+    "memory.slow_share": "slow_memory_share",
+    "power.stalled_share": "stalled_share",
+    "power.asleep_share": "asleep_share",
+    "software.barrier_s": "barrier_s",
+    "software.crossing_s": "crossing_s",
+    "software.wake_s": "wake_s",
+    "software.balance": "balance",
+    "software.migration": "migration",
+    "software.collision": "collision",
+}
+
 
 def work(graph: Graph) -> tuple[wire.Work, ...]:
     """The operators one inference runs, with their work; what is not known about it counts 0 in a simulation.
@@ -53,6 +74,9 @@ def on_the_wire(board: boards.Board) -> wire.Board:
     def value(path: str) -> Any:
         return board.figures[path].value
 
+    def known(names: dict[str, str], prefix: str = "") -> dict[str, Any]:
+        return {field: value(prefix + name) for name, field in names.items() if prefix + name in board.figures}
+
     return wire.Board(
         name=board.name,
         clusters=tuple(
@@ -62,6 +86,7 @@ def on_the_wire(board: boards.Board) -> wire.Board:
                 clocks_hz=value(f"clusters.{cluster}.clocks_hz"),
                 macs_per_cycle=value(f"clusters.{cluster}.fp32_macs_per_cycle"),
                 core_active_w=value(f"clusters.{cluster}.core_active_w"),
+                **known(OF_CLUSTER, f"clusters.{cluster}."),
             )
             for cluster in board.clusters
         ),
@@ -78,6 +103,7 @@ def on_the_wire(board: boards.Board) -> wire.Board:
         hysteresis_k=value("thermal.hysteresis_k"),
         poll_s=value("thermal.poll_s"),
         sensor=_sensor(board),
+        **known(OF_BOARD),
     )
 
 
