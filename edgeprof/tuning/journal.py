@@ -36,7 +36,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True, tag="tuning"):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, tag="measured"):
-    """A measurement. `took_s` is the host's time; without a run (it failed) the last four are None."""
+    """A measurement. `took_s` is the host's time; without a run (it failed) the last three are None."""
 
     configuration: Configuration
     level: int
@@ -45,7 +45,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, tag="measured"):
     run: str | None = None
     runtime_version: str | None = None
     origin: str | None = None
-    in_force: dict[str, str] | None = None
 
 
 class Allowed(msgspec.Struct, frozen=True, kw_only=True, tag="allowed"):

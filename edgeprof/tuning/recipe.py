@@ -21,7 +21,6 @@ from edgeprof.errors import TuningError
 from edgeprof.files import write_whole
 from edgeprof.profiling import Settings
 from edgeprof.run import Run
-from edgeprof.values import Value
 
 __all__ = [
     "Cap",
@@ -319,8 +318,3 @@ def differences(recipe: Recipe, run: Run) -> tuple[str, ...]:
     if run.profile.origin != recipe.best.measured.origin:
         found.append(f"the recipe's numbers are {recipe.best.measured.origin}, this run's are {run.profile.origin}")
     return tuple(found)
-
-
-def interval_of(value: Value | None) -> Interval | None:
-    """A value as a recipe has it; its origin stands beside all of them."""
-    return Interval(value=value.value, low=value.low, high=value.high) if value is not None else None
