@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from device_agents import wire
 from edgeprof import gate_timeout
-from edgeprof.arguments import at_least, device_of, model_file, place_of, seconds, shapes_of
+from edgeprof.arguments import at_least, clock_caps_of, device_of, model_file, place_of, seconds, shapes_of
 from edgeprof.energy import ModelEnergy, OperatorEnergies
 from edgeprof.errors import EdgeprofError, MeasurementError, StoreError
 from edgeprof.files import write_whole
@@ -65,6 +65,8 @@ def profile(
     energy_budget_s: float = 900.0,
     threads: int = 1,
     affinity: Sequence[int] = (),
+    spinning: bool | None = None,
+    clock_caps: Mapping[str, float] | None = None,
     batch: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     optimization: str = "all",
@@ -95,6 +97,7 @@ def profile(
     `store` says where the run is kept: True is the user's store ($EDGEPROF_STORE), None or False nowhere, else a path
     or a URL.
     `energy` measures joules, too: of an inference, and with `operators` of each, for at most `energy_budget_s` seconds.
+    `clock_caps` has the highest clock in Hz that a cpufreq policy may have meanwhile, as {"policy0": 1.2e9}.
     `on_progress` is called with the stage of the job and how far it is.
     All others are the options of `edgeprof profile`, under the same names; those that end with `_s` are seconds.
 
@@ -115,6 +118,7 @@ def profile(
             affinity=tuple(affinity),
             batch=None if batch is None else at_least("batch", batch, 1),
             streams=at_least("streams", streams, 1),
+            spinning=spinning,
             shapes=shapes_of(shapes),
         ),
         schedule=wire.Schedule(
@@ -132,6 +136,7 @@ def profile(
         deadline_s=seconds("deadline_s", deadline_s, 1.0),
         check_outputs=check_outputs,
         energy=_energy_plan(meter, energy_windows, energy_window_s) if energy else None,
+        clock_caps=clock_caps_of(clock_caps),
     )
     chosen = device_of(device)
     with ExitStack() as stack:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from device_agents import wire
 from edgeprof.errors import UsageError
 from edgeprof.fleet import Device, Fleet
 from edgeprof.models import ModelFile, read_arrays, read_model
@@ -20,7 +21,7 @@ from edgeprof.models.in_memory import is_onnx_model, is_torch_module, save_onnx_
 from edgeprof.places import fleet_file, store_place
 from edgeprof.profiling import Settings
 
-__all__ = ["at_least", "device_of", "model_file", "place_of", "seconds", "shapes_of"]
+__all__ = ["at_least", "clock_caps_of", "device_of", "model_file", "place_of", "seconds", "shapes_of"]
 
 
 def at_least(name: str, value: int, least: int) -> int:
@@ -47,6 +48,16 @@ def _shape(name: str, dims: Sequence[int]) -> tuple[int, ...]:
             f"the shape of {name!r} is {dims!r}", "give whole numbers, as in shapes={'x': (1, 3, 224, 224)}"
         )
     return tuple(at_least(f"a dimension of {name!r}", dim, 1) for dim in dims)
+
+
+def clock_caps_of(caps: Mapping[str, float] | None) -> tuple[wire.ClockCap, ...]:
+    advice = "give clocks in Hz by cpufreq policy, as in clock_caps={'policy0': 1.2e9}"
+    if caps is not None and not isinstance(caps, Mapping):
+        raise UsageError(f"clock_caps is {caps!r}", advice)
+    for policy, max_hz in (caps or {}).items():
+        if isinstance(max_hz, bool) or not (isinstance(max_hz, (int, float)) and 0 < max_hz < math.inf):
+            raise UsageError(f"the clock of {policy} cannot be capped at {max_hz!r}", advice)
+    return tuple(wire.ClockCap(policy, float(max_hz)) for policy, max_hz in (caps or {}).items())
 
 
 def device_of(device: str | Device | None) -> Device:

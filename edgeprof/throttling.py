@@ -64,10 +64,9 @@ def clock_notes(profile: Profile) -> Iterator[str]:
         yield f"since boot, before this run, the firmware saw: {old} (get_throttled {first.throttled:#x})"
     for clock in first.clocks:
         if clock.max_hz and clock.hardware_max_hz and clock.max_hz < SAME_CLOCK * clock.hardware_max_hz:
-            yield (
-                f"CPUs {clock.cpus}: the clock was limited to {_mhz(clock.max_hz)} of {_mhz(clock.hardware_max_hz)} "
-                "before the run began"
-            )
+            limit = f"{_mhz(clock.max_hz)} of {_mhz(clock.hardware_max_hz)}"
+            why = "as the job asked (--clock-cap)" if _is_capped(clock, profile) else "before the run began"
+            yield f"CPUs {clock.cpus}: the clock was limited to {limit} {why}"
 
 
 def _firmware_bits(looks: list[Conditions], when: str) -> Iterator[tuple[str, str]]:
@@ -157,6 +156,12 @@ def _is_used(policy: str, profile: Profile) -> bool:
     """Whether the job may run on any CPU of the policy; one it is kept away from may do as it likes."""
     affinity = profile.job.options.affinity
     return not affinity or not (numbers := _cpu_numbers(policy)) or bool(numbers & set(affinity))
+
+
+def _is_capped(clock: Clocks, profile: Profile) -> bool:
+    """Whether the job has capped the clock of these CPUs: a policy is named after the first of them."""
+    names = {f"policy{cpu}" for cpu in _cpu_numbers(clock.cpus)}
+    return any(cap.policy in names for cap in profile.job.clock_caps)
 
 
 def _cpu_numbers(text: str) -> set[int]:

@@ -38,7 +38,7 @@ def open_session(job: Job, model_path: str, machine: Machine, profiled: bool) ->
     Raises:
         RuntimeRefusal: the options, the model or the device do not allow it.
     """
-    require_options(job.options, NAME, ("optimization", "provider", "provider_options", "streams"))
+    require_options(job.options, NAME, ("optimization", "provider", "provider_options", "streams", "spinning"))
     require_threads(job.options)
     require_file(model_path, job.model.name, "model-invalid")
     start = machine.now()
@@ -128,9 +128,9 @@ class OrtSession:
         made.graph_optimization_level = getattr(self._ort.GraphOptimizationLevel, LEVELS[options.optimization])
         # Ignored by versions that do not have it.
         made.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        if options.streams > 1:
-            # A thread that spins for its own session takes the CPU from the others.
-            made.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        spinning = _spinning_to_set(options)
+        if spinning is not None:
+            made.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
         if options.affinity and options.threads > 1:
             made.add_session_config_entry("session.intra_op_thread_affinities", worker_affinities(options))
         if self._folder is not None:
@@ -320,9 +320,18 @@ class OrtSession:
         self._pinned.release()
 
 
+def _spinning_to_set(options: RuntimeOptions) -> Optional[bool]:
+    """As asked. Else not with several streams: a thread that spins for its own takes the CPU from the others."""
+    if options.spinning is None and options.streams > 1:
+        return False
+    return options.spinning
+
+
 def _spinning(options: RuntimeOptions) -> str:
     if options.threads == 1:
         return "no worker threads"
+    if options.spinning is not None:
+        return "yes, as asked" if options.spinning else "no, as asked"
     return "yes" if options.streams == 1 else "no: it would disturb the other streams"
 
 

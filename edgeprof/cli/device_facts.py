@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from device_agents.wire import ClockPolicy, Cpu, Topology
     from edgeprof.fleet import Device, Fleet
 
-__all__ = ["fleet", "plain", "reached"]
+__all__ = ["cluster_lines", "clusters", "fleet", "plain", "reached", "topology"]
 
 
 def fleet() -> Fleet:
@@ -30,3 +33,71 @@ def plain(device: Device) -> dict[str, Any]:
 def reached(device: Device) -> str:
     """Its address, and the board that it only simulates."""
     return f"{device.address} (simulates {device.simulate})" if device.simulate else device.address
+
+
+def topology(device: Device) -> Topology:
+    """What the device itself says of its CPUs, or those of the board that it simulates."""
+    from edgeprof.models import board_to_simulate
+    from edgeprof.profiling import OpenDevice
+
+    with OpenDevice(device) as opened:
+        return opened.any_agent().topology(board_to_simulate(device.board) if device.board is not None else None)
+
+
+def clusters(found: Topology) -> list[dict[str, Any]]:
+    """CPUs that are alike and share a clock, by number, each with its clock policy; None for what is not told."""
+    alike: dict[tuple[str | None, int | None, int | None], list[Cpu]] = {}
+    for cpu in found.cpus:
+        alike.setdefault((cpu.policy, cpu.capacity, cpu.midr), []).append(cpu)
+    policies = {policy.name: dataclasses.asdict(policy) for policy in found.policies}
+    return [
+        {
+            "cpus": [cpu.number for cpu in members],
+            "usable": [cpu.number for cpu in members if cpu.usable],
+            "offline": [cpu.number for cpu in members if not cpu.online],
+            "capacity": capacity,
+            "midr": midr,
+            "policy": policies.get(policy or ""),
+        }
+        for (policy, capacity, midr), members in alike.items()
+    ]
+
+
+def cluster_lines(found: Topology) -> Iterator[str]:
+    """A line for each cluster."""
+    policies = {policy.name: policy for policy in found.policies}
+    for cluster in clusters(found):
+        parts = [f"CPUs {_list(cluster['cpus'])}"]
+        if cluster["capacity"] is not None:
+            parts.append(f"capacity {cluster['capacity']}")
+        if cluster["midr"] is not None:
+            parts.append(f"MIDR {cluster['midr']:#010x}")
+        offline = cluster["offline"]
+        barred = [cpu for cpu in cluster["cpus"] if cpu not in cluster["usable"] and cpu not in offline]
+        parts += [f"offline: {_list(offline)}"] if offline else []
+        parts += [f"outside the agent's cpuset: {_list(barred)}"] if barred else []
+        parts.append(_clock(policies[cluster["policy"]["name"]]) if cluster["policy"] else "clock unknown")
+        yield ", ".join(parts)
+
+
+def _clock(policy: ClockPolicy) -> str:
+    steps = ", ".join(f"{hz / 1e6:.0f}" for hz in policy.clocks_hz)
+    clocks = f"{policy.name} at {steps} MHz" if steps else f"{policy.name} at up to {_mhz(policy.hardware_max_hz)}"
+    limited = f", now up to {_mhz(policy.max_hz)}" if policy.max_hz != policy.hardware_max_hz else ""
+    may = "may be capped" if policy.settable else f"may NOT be capped: {policy.not_settable}"
+    return f"{clocks}{limited} ({policy.governor or 'governor unknown'}), {may}"
+
+
+def _mhz(hz: float | None) -> str:
+    return "unknown" if hz is None else f"{hz / 1e6:.0f} MHz"
+
+
+def _list(numbers: list[int]) -> str:
+    """Neighbours as a range: 0-3,6."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeprof.cli.device_facts import fleet, plain
+from edgeprof.cli.device_facts import cluster_lines, clusters, fleet, plain, topology
 from edgeprof.cli.doctor import doctor, setup
 from edgeprof.cli.holders import list_devices, unlock
 
 if TYPE_CHECKING:
-    from device_agents.wire import MeterInfo
+    from device_agents.wire import MeterInfo, Topology
     from edgeprof.fleet import Device, Fleet
     from edgeprof.links.host_keys import HostKey
     from edgeprof.links.trust import FirstContact
@@ -86,32 +86,45 @@ def add(
     return 0
 
 
-@devices.command(epilog="\b\nExamples:\n  edgeprof devices show pi5\n  edgeprof devices show pi5 --meters")
+@devices.command(
+    epilog="\b\nExamples:\n  edgeprof devices show pi5\n  edgeprof devices show pi5 --meters\n  "
+    "edgeprof devices show phone --clusters --json"
+)
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="The device as JSON.")
 @click.option(
     "--meters", "with_meters", is_flag=True, help="Connect, and list its own power meters, the preferred first."
 )
-def show(name: str, as_json: bool, with_meters: bool) -> int:
+@click.option(
+    "--clusters",
+    "with_clusters",
+    is_flag=True,
+    help="Connect, and list its clusters of CPUs: which may be used, their clocks, and whether those may be capped.",
+)
+def show(name: str, as_json: bool, with_meters: bool, with_clusters: bool) -> int:
     """Show a device and the way to it, as fleet.toml and ~/.ssh/config have it.
 
-    Nothing is connected, but for --meters.
+    Nothing is connected, but for --meters and --clusters.
     """
     device = fleet().device(name)
     facts = plain(device) | {"hops": _hops(device)}
     found = _meters(device) if with_meters else None
     if found is not None:
         facts["meters"] = [dataclasses.asdict(meter) for meter in found]
+    cpus = topology(device) if with_clusters else None
+    if cpus is not None:
+        facts["topology"] = {"clusters": clusters(cpus), "cpuset": cpus.cpuset, "unreadable": cpus.unreadable}
     if as_json:
         click.echo(json.dumps(facts, indent=1))
         return 0
     for key, value in facts.items():
-        if key not in ("hops", "meters") and value not in (None, [], {}):
+        if key not in ("hops", "meters", "topology") and value not in (None, [], {}):
             click.echo(f"{key:18} {_worded(value)}")
     for hop in facts["hops"]:
         key = "key on file" if hop["key_on_file"] else "no key on file"
         click.echo(f"{'reached through':18} {hop['user']}@{hop['host']}:{hop['port']} ({key})")
     _print_meters(found)
+    _print_clusters(cpus)
     return 0
 
 
@@ -165,6 +178,17 @@ def _print_meters(found: tuple[MeterInfo, ...] | None) -> None:
     for meter in found or ():
         why_not = f"; CANNOT BE READ: {meter.unusable}" if meter.unusable else ""
         click.echo(f"{'own power meter':18} {described(meter)}{why_not}")
+
+
+def _print_clusters(cpus: Topology | None) -> None:
+    if cpus is None:
+        return
+    for line in cluster_lines(cpus):
+        click.echo(f"{'cluster':18} {line}")
+    if cpus.cpuset not in (None, "/"):
+        click.echo(f"{'cpuset':18} {cpus.cpuset}")
+    for what, why in cpus.unreadable.items():
+        click.echo(f"{'not told':18} {what}: {why}")
 
 
 def _hops(device: Device) -> list[dict[str, Any]]:

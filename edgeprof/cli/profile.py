@@ -36,6 +36,7 @@ Examples:
   edgeprof profile model.tflite -d pi5 --energy
   edgeprof profile model.onnx --input inputs.npz
   edgeprof profile model.onnx --batch 1,2,4,8
+  edgeprof profile model.onnx -d pi5 --threads 4 --clock-cap policy0=1.5GHz
   edgeprof profile silero_vad_16k_op15.onnx --shape input=1,576 --shape state=2,1,128"""
 
 
@@ -92,7 +93,21 @@ class Seconds(click.FloatRange):
     show_default=True,
     help="Threads inside an operator.",
 )
-@click.option("--affinity", metavar="CPUS", help="CPUs to run on, as 0,1 or 2-3.")
+@click.option(
+    "--affinity", metavar="CPUS", help="CPUs to run on, as 0,1 or 2-3; as many as --threads: one for each, in order."
+)
+@click.option(
+    "--spinning/--no-spinning",
+    default=None,
+    help="Whether ONNX Runtime's idle threads wait in a busy loop.  [default: with one stream]",
+)
+@click.option(
+    "--clock-cap",
+    "clock_caps",
+    multiple=True,
+    metavar="POLICY=CLOCK",
+    help="Cap the clock of CPUs while it is measured, as policy0=1.2GHz; policies: `devices show --clusters`.",
+)
 @click.option(
     "--streams",
     type=click.IntRange(1, MOST_STREAMS),

@@ -16,6 +16,8 @@ ENERGY_OPTIONS = ("meter", "energy_windows", "energy_window", "energy_budget")
 LARGEST_BATCH, MOST_BATCHES = 1_000_000, 32
 LAST_CPU = 4095
 CPUS = re.compile(r"[0-9]{1,9}(-[0-9]{1,9})?(,[0-9]{1,9}(-[0-9]{1,9})?)*")
+CAP = re.compile(r"(?P<policy>[^=]+)=(?P<number>[0-9]{1,12}(\.[0-9]{1,9})?) ?(?P<unit>[gmk]?hz)", re.IGNORECASE)
+HZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 
 
 def to_settings(options: dict[str, Any]) -> Settings:
@@ -35,6 +37,7 @@ def to_settings(options: dict[str, Any]) -> Settings:
             library=options["library"],
             affinity=() if options["affinity"] is None else _cpus(options["affinity"]),
             streams=options["streams"],
+            spinning=options["spinning"],
             shapes=to_shapes(options["shapes"]),
         ),
         schedule=_schedule(options),
@@ -45,6 +48,7 @@ def to_settings(options: dict[str, Any]) -> Settings:
         seed=options["seed"],
         deadline_s=options["deadline"],
         check_outputs=options["check_outputs"],
+        clock_caps=to_clock_caps(options["clock_caps"]),
     )
 
 
@@ -132,15 +136,33 @@ def _dimensions(name: str, text: str) -> tuple[int, ...]:
     return shape
 
 
+def to_clock_caps(items: tuple[str, ...]) -> tuple[wire.ClockCap, ...]:
+    """Read policy0=1.2GHz into a cap of 1.2e9 Hz."""
+    from device_agents import wire
+
+    caps: dict[str, wire.ClockCap] = {}
+    for item in items:
+        found = CAP.fullmatch(item)
+        if found is None or not float(found["number"]):
+            message = f"{item!r} is not of the form POLICY=CLOCK, as policy0=1.2GHz (or MHz, kHz, Hz)"
+            raise click.BadParameter(message, param_hint="--clock-cap")
+        policy, unit = found["policy"], found["unit"].lower()
+        if policy in caps:
+            raise click.BadParameter(f"two caps are given for {policy}", param_hint="--clock-cap")
+        # In whole Hz: 1.1 GHz is not 1100000000.0000002 Hz.
+        caps[policy] = wire.ClockCap(policy, float(round(float(found["number"]) * HZ[unit])))
+    return tuple(caps.values())
+
+
 def _cpus(text: str) -> tuple[int, ...]:
-    """Read a list such as 0,2-3 into (0, 2, 3)."""
+    """Read a list such as 4,0-1 into (4, 0, 1), each CPU once: the order is that in which threads are put on them."""
     if not CPUS.fullmatch(text):
         raise click.BadParameter(f"{text!r} is not a list of CPUs such as 0,2-3", param_hint="--affinity")
-    cpus: set[int] = set()
+    cpus: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
         if not int(first) <= int(last or first) <= LAST_CPU:
             message = f"{part!r}: CPUs go from 0 to {LAST_CPU}, the lower one first"
             raise click.BadParameter(message, param_hint="--affinity")
-        cpus.update(range(int(first), int(last or first) + 1))
-    return tuple(sorted(cpus))
+        cpus += range(int(first), int(last or first) + 1)
+    return tuple(dict.fromkeys(cpus))

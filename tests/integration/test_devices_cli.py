@@ -178,6 +178,29 @@ def test_a_real_agent_says_which_meters_this_machine_has(edgeprof: CommandLine) 
     assert [meter["name"] for meter in shown["meters"]] == [info.name for info in discover(Machine())]
 
 
+def test_the_clusters_of_a_device_are_shown_and_whether_their_clocks_may_be_capped(edgeprof: CommandLine) -> None:
+    edgeprof("add", "virtual", "sim:phone-sdm845")
+
+    shown = edgeprof("show", "virtual", "--clusters")
+    found = json.loads(edgeprof("show", "virtual", "--clusters", "--json"))["topology"]["clusters"]
+
+    assert [cluster["cpus"] for cluster in found] == [cluster["usable"] for cluster in found]
+    assert sorted(cpu for cluster in found for cpu in cluster["cpus"]) == list(range(8))
+    for cluster in found:
+        first, last = cluster["cpus"][0], cluster["cpus"][-1]
+        steps = ", ".join(f"{hz / 1e6:.0f}" for hz in cluster["policy"]["clocks_hz"])
+        assert f"CPUs {first}-{last}, " in shown
+        assert f"policy{first} at {steps} MHz" in shown
+        assert cluster["policy"]["settable"]
+    assert shown.count("may be capped") == len(found) == 2
+
+
+def test_the_clusters_of_this_machine_are_all_of_its_cpus(edgeprof: CommandLine) -> None:
+    found = json.loads(edgeprof("show", "local", "--clusters", "--json"))["topology"]["clusters"]
+
+    assert {cpu for cluster in found for cpu in cluster["usable"]} == os.sched_getaffinity(0)
+
+
 @pytest.mark.parametrize("command", [[], ["add"], ["list"], ["unlock"], ["show"], ["trust"], ["remove"]])
 def test_every_command_has_help_with_an_example(edgeprof: CommandLine, command: list[str]) -> None:
     assert f"edgeprof devices {' '.join(command)}".strip() in edgeprof(*command, "--help")

@@ -81,6 +81,9 @@ def test_neither_pandas_nor_torch_is_imported_before_it_is_needed() -> None:
         ({"shapes": {"x": (1, 0)}}, "a dimension of 'x' cannot be 0"),
         ({"inputs": {"x": object()}}, "the values of input 'x' are no array of numbers"),
         ({"streams": 0}, "streams cannot be 0"),
+        ({"clock_caps": {"policy0": 0.0}}, "the clock of policy0 cannot be capped at 0.0"),
+        ({"clock_caps": {"policy0": "1GHz"}}, "the clock of policy0 cannot be capped at '1GHz'"),
+        ({"clock_caps": ["policy0"]}, r"clock_caps is \['policy0'\]"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused_before_anything_is_measured(

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import pytest
 
+from device_agents import wire
 from edgeprof.cli.output import console, require_writable
 from edgeprof.cli.profile import _is_trusted, profile
 from edgeprof.cli.profile_settings import to_batches, to_settings
@@ -26,9 +27,18 @@ def read(*arguments: str) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("text", "cpus"), [("0", (0,)), ("0,2-3", (0, 2, 3)), ("3-3,1", (1, 3)), ("1,1", (1,)), ("4095", (4095,))]
+    ("text", "cpus"),
+    [
+        ("0", (0,)),
+        ("0,2-3", (0, 2, 3)),
+        ("3-3,1", (3, 1)),
+        ("4,0-1", (4, 0, 1)),
+        ("1,1", (1,)),
+        ("2,0-3", (2, 0, 1, 3)),
+        ("4095", (4095,)),
+    ],
 )
-def test_a_list_of_cpus_is_read(text: str, cpus: tuple[int, ...]) -> None:
+def test_a_list_of_cpus_is_read_in_the_order_that_was_typed(text: str, cpus: tuple[int, ...]) -> None:
     assert read("--affinity", text).options.affinity == cpus
 
 
@@ -36,6 +46,8 @@ def test_a_list_of_cpus_is_read(text: str, cpus: tuple[int, ...]) -> None:
     "arguments",
     [
         *(["--affinity", text] for text in ("3-2", "0-9999999999", "4096", "0-4096", "", ",", "0,,1", "1-", "-1", "x")),
+        *(["--clock-cap", text] for text in ("", "policy0", "policy0=", "policy0=1.2", "policy0=0GHz", "=1GHz")),
+        *(["--clock-cap", text] for text in ("policy0=-1GHz", "policy0=nanGHz", "policy0=1THz", "policy0=1e9Hz")),
         *(["--min-time", text] for text in ("nan", "inf", "-1")),
         *(["--max-time", text] for text in ("nan", "inf", "0.5")),
         *(["--gate-timeout", text] for text in ("nan", "inf")),
@@ -53,6 +65,28 @@ def test_an_option_that_makes_no_sense_is_a_usage_error_that_names_it(arguments:
         read(*arguments)
 
     assert arguments[0] in caught.value.format_message()
+
+
+@pytest.mark.parametrize(
+    ("text", "max_hz"),
+    [("1.2GHz", 1.2e9), ("1.1ghz", 1.1e9), ("1800 MHz", 1.8e9), ("600000kHz", 6e8), ("600000000Hz", 6e8)],
+)
+def test_a_cap_of_a_clock_has_its_unit(text: str, max_hz: float) -> None:
+    assert read("--clock-cap", f"policy0={text}").clock_caps == (wire.ClockCap("policy0", max_hz),)
+
+
+def test_two_caps_of_one_clock_are_a_usage_error() -> None:
+    caps = read("--clock-cap", "policy0=1GHz", "--clock-cap", "policy4=2GHz").clock_caps
+
+    assert [cap.policy for cap in caps] == ["policy0", "policy4"]
+    with pytest.raises(click.BadParameter, match="two caps are given for policy0"):
+        read("--clock-cap", "policy0=1GHz", "--clock-cap", "policy0=2GHz")
+
+
+def test_spinning_is_left_to_the_runtime_unless_it_is_asked_for() -> None:
+    spinning = [read(*arguments).options.spinning for arguments in ((), ("--spinning",), ("--no-spinning",))]
+
+    assert spinning == [None, True, False]
 
 
 def test_a_long_round_needs_no_second_option() -> None:

@@ -215,6 +215,33 @@ def test_worker_threads_are_pinned_one_to_one_or_to_all() -> None:
     assert worker_affinities(RuntimeOptions(threads=3, affinity=(4, 5))) == "5,6;5,6"
 
 
+@pytest.mark.parametrize(
+    ("options", "entry", "told"),
+    [
+        (RuntimeOptions(threads=2, spinning=False), "0", "no, as asked"),
+        (RuntimeOptions(threads=2, spinning=True), "1", "yes, as asked"),
+        (RuntimeOptions(threads=2, streams=2), "0", "no: it would disturb the other streams"),
+        (RuntimeOptions(threads=2, streams=2, spinning=True), "1", "yes, as asked"),
+        (RuntimeOptions(threads=1, spinning=True), "1", "no worker threads"),
+    ],
+)
+def test_spinning_is_as_asked_and_told(tmp_path: Path, options: RuntimeOptions, entry: str, told: str) -> None:
+    opened = session(model(tmp_path / "m.onnx"), options=options)
+
+    set_to = opened._session.get_session_options().get_session_config_entry("session.intra_op.allow_spinning")
+    assert (set_to, opened.in_force["spinning"]) == (entry, told)
+    opened.close()
+
+
+def test_spinning_is_the_runtimes_own_unless_it_is_asked_for(tmp_path: Path) -> None:
+    opened = session(model(tmp_path / "m.onnx"), options=RuntimeOptions(threads=2))
+
+    with pytest.raises(RuntimeError, match="allow_spinning"):  # no entry
+        opened._session.get_session_options().get_session_config_entry("session.intra_op.allow_spinning")
+    assert opened.in_force["spinning"] == "yes"
+    opened.close()
+
+
 def test_threads_beyond_reason_are_refused_before_they_are_started() -> None:
     with pytest.raises(RuntimeRefusal, match="99999 threads are too many"):
         require_threads(RuntimeOptions(threads=99_999))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from device_agents.wire import SIMULATED, Clocks, MachineInfo, Profile, Schedule
+from device_agents.wire import SIMULATED, ClockCap, Clocks, MachineInfo, Profile, Schedule
 from edgeprof.cli.profile import profile as profile_command
 from edgeprof.statistics import summarise
 from edgeprof.verdict import LEVELS, Verdict, judge, mann_kendall, other_busy_share, stolen_share
@@ -191,6 +191,25 @@ def test_a_limit_set_before_the_run_is_only_a_note() -> None:
 
     assert verdict.level == "trusted"
     assert any("limited to 1500 MHz of 1800 MHz" in note for note in verdict.notes)
+
+
+def test_a_cap_that_the_job_asked_for_is_called_so_and_is_no_throttling() -> None:
+    capped, free = replace(CLOCKS, max_hz=1.5e9, current_hz=1.5e9), replace(CLOCKS, cpus="4-7", max_hz=1.5e9)
+    profile = make_profile(STEADY, lambda _k, _after: {"clocks": (capped, free)})
+    verdict = judge(replace(profile, job=replace(profile.job, clock_caps=(ClockCap("policy0", 1.6e9),))))
+
+    assert verdict.level == "trusted"
+    assert "CPUs 0 1 2 3: the clock was limited to 1500 MHz of 1800 MHz as the job asked (--clock-cap)" in verdict.notes
+    assert "CPUs 4-7: the clock was limited to 1500 MHz of 1800 MHz before the run began" in verdict.notes
+
+
+def test_a_limit_that_falls_below_the_cap_is_throttled() -> None:
+    capped, hot = replace(CLOCKS, max_hz=1.5e9), replace(CLOCKS, max_hz=LOW_HZ)
+    profile = make_profile(STEADY, lambda k, _after: {"clocks": (hot if k >= 3 else capped,)})
+    verdict = judge(replace(profile, job=replace(profile.job, clock_caps=(ClockCap("policy0", 1.5e9),))))
+
+    assert verdict.level == "throttled"
+    assert "fell from 1500 MHz" in whats(verdict)
 
 
 def time_in_state(low_s: float) -> Change:
