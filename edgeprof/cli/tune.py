@@ -89,6 +89,14 @@ class Latency(click.ParamType[float]):
 @click.option("--json", "json_target", metavar="FILE", help="Write what was found as JSON; - is standard output.")
 @store_option
 @click.option("--no-store", is_flag=True, help="Do not keep the runs in the store.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, 7 * 86400),
+    default=0.0,
+    show_default=True,
+    help="Seconds to wait for a device that somebody else holds.",
+)
 def tune(path: Path, **options: Any) -> int:
     """Find how MODEL runs best on a device: runtime, threads, CPUs, spinning, delegate and clocks.
 
@@ -112,9 +120,9 @@ def tune(path: Path, **options: Any) -> int:
     model = read_model(path, to_shapes(options["shapes"]), options["batch"])
     for note in (*model.inputs.assumptions, *model.inputs.notes):
         _tell(f"{model.name}: {note}")
-    with _bench(device, model, wish, options) as bench:
+    with _bench(device, model, wish, options) as bench, _teller(f"{model.name} on {device.name}") as on_progress:
         try:
-            found = tune_on(bench, wish, recipe, resume=options["resume"], on_progress=_Teller())
+            found = tune_on(bench, wish, recipe, resume=options["resume"], on_progress=on_progress)
         except KeyboardInterrupt:
             click.echo(_how_to_resume(recipe), err=True)
             raise
@@ -201,6 +209,7 @@ def _bench(device: Any, model: ModelFile, wish: Wish, options: dict[str, Any]) -
             base=wire.RuntimeOptions(batch=options["batch"]),
             keep=_keeper(store),
             tell=_tell,
+            wait_s=options["wait_s"],
         )
 
 
@@ -222,10 +231,40 @@ def _tell(text: str) -> None:
     click.echo(f"  {text}", err=True)
 
 
+@contextmanager
+def _teller(title: str) -> Iterator[Callable[[Progress], None]]:
+    """A bar on a terminal, and a line now and then elsewhere."""
+    import sys
+
+    if not sys.stderr.isatty():
+        yield _Teller(_tell)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(20),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[said]}", markup=False),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None, said="")
+        words = _Teller(lambda text: bar.update(task, said=text), every_s=0.0)
+
+        def show(progress: Progress) -> None:
+            bar.update(task, total=progress.budget, completed=progress.n_measured)
+            words(progress)
+
+        yield show
+
+
 class _Teller:
     """Says now and then how far it is, with the best until then and an honest estimate."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None], every_s: float = TELL_EVERY_S) -> None:
+        self._say, self._every_s = say, every_s
         self._began_s = self._told_s = time.monotonic()
         self._n_first: int | None = None
 
@@ -235,13 +274,13 @@ class _Teller:
         now_s = time.monotonic()
         if self._n_first is None:
             self._n_first = progress.n_measured - 1
-        if now_s - self._told_s < TELL_EVERY_S:
+        if now_s - self._told_s < self._every_s:
             return
         self._told_s = now_s
         each_s = (now_s - self._began_s) / (progress.n_measured - self._n_first)
         left_s = each_s * max(0, progress.budget - progress.n_measured)
         best = f"{progress.best.value:.3g} ({progress.best.origin})" if progress.best is not None else "none yet"
-        _tell(
+        self._say(
             f"{progress.n_measured} of at most {progress.budget} measured ({progress.last.phase}); best {best}; "
             f"about {duration(left_s)} left at most"
         )

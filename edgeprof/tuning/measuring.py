@@ -37,6 +37,7 @@ RECONNECTS_S = (1.0, 5.0, 20.0)
 # Refusals that are about the device and not about one configuration.
 OF_DEVICE = frozenset({"leased", "keeper-silent", "no-meter", "charging", "no-space", "version"})
 QUICK, THOROUGH = 1, 2
+LEASE_RETRY_S = 2.0
 LEAST_CHARGE = 15
 BATTERY = re.compile(r"battery (?:not )?(\w+)[^,]* at (\d+) %", re.IGNORECASE)
 
@@ -79,7 +80,7 @@ class Bench:
     """One device with one model; a context manager. What was measured is handed to `keep`, each run once.
 
     `energy` says whether joules are measured too, by `meter` or the device's own. `base` has the options that are no
-    part of a configuration.
+    part of a configuration. `wait_s` is how long it waits for a device that somebody else holds.
     """
 
     device: Device
@@ -92,6 +93,8 @@ class Bench:
     tell: Callable[[str], None] = lambda text: None
     on_progress: OnProgress | None = None
     sleep: Callable[[float], None] = time.sleep
+    now: Callable[[], float] = time.monotonic
+    wait_s: float = 0.0
     _opened: OpenDevice | None = None
 
     def __enter__(self) -> Bench:
@@ -202,13 +205,27 @@ class Bench:
 
     def _measured(self, settings: Settings) -> tuple[Measured, Run | None]:
         try:
-            run = self._persist(lambda: self._open().profile(self.model, settings, self.on_progress))
+            run = self._persist(lambda: self._when_free(settings))
         except JobRefused as refusal:
             if refusal.kind in OF_DEVICE:
                 raise
             return Measured(failure=f"{refusal.kind}: {refusal}"), None
         self.keep(run)
         return self._judged(run), run
+
+    def _when_free(self, settings: Settings) -> Run:
+        """As soon as nobody else has the device, if that is soon enough."""
+        until_s, is_told = self.now() + self.wait_s, False
+        while True:
+            try:
+                return self._open().profile(self.model, settings, self.on_progress)
+            except JobRefused as refusal:
+                if refusal.kind != "leased" or self.now() >= until_s:
+                    raise
+                if not is_told:
+                    self.tell(f"waiting: {refusal}")
+                is_told = True
+            self.sleep(LEASE_RETRY_S)
 
     def settings(self, configuration: Configuration, level: int, number: int = 0) -> Settings:
         """How a configuration is measured."""

@@ -17,6 +17,8 @@ from edgeprof.values import Value
 __all__ = ["Judged", "Outcome", "Seen", "cap_sentence", "conclusion", "judge"]
 
 WORDS = {"latency": "time", "energy": "energy", "edp": "energy times time"}
+# Below so many times the time a lower clock costs little.
+LITTLE_SLOWER = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,11 +159,16 @@ def cap_sentence(outcome: Outcome) -> str | None:
     if not chosen.configuration.caps:
         return None
     caps = " and ".join(f"{cap.policy} at {cap.max_hz / 1e6:.0f} MHz" for cap in chosen.configuration.caps)
-    why = "a lower clock needs a lower voltage, and what waits for memory anyway loses little time"
-    if uncapped is None or uncapped.energy is None or chosen.energy is None:
-        return f"with {caps}: {why}"
-    time, energy = _ratio(chosen.latency, uncapped.latency), _ratio(chosen.energy, uncapped.energy)
-    return f"with {caps} it takes {time} of the time and {energy} of the energy of the same without caps: {why}"
+    why = "usually because a lower clock needs a lower voltage"
+    if uncapped is None:
+        return f"with {caps} it was found best, {why}; the same without caps was not measured"
+    if chosen.latency.value < LITTLE_SLOWER * uncapped.latency.value:
+        why += ", and what waits for memory anyway loses little time"
+    time = _ratio(chosen.latency, uncapped.latency)
+    if uncapped.energy is None or chosen.energy is None:
+        return f"with {caps} it takes {time} of the time of the same without caps"
+    energy = _ratio(chosen.energy, uncapped.energy)
+    return f"with {caps} it takes {time} of the time and {energy} of the energy of the same without caps, {why}"
 
 
 def _ratio(value: Value, other: Value) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from device_agents import wire
-from edgeprof.errors import TuningError
+from edgeprof.errors import JobRefused, TuningError
 from edgeprof.tuning.configuration import Configuration
 from edgeprof.tuning.features import features
 from edgeprof.tuning.journal import Entry, Header, Journal, journal_of
@@ -32,6 +32,8 @@ USUAL_SHARE, FEWEST, MOST = 0.15, 12, 100
 LONGER = 1.4
 # Measurements that are kept for the end, when what is handed over is measured in turns with the default.
 KEPT_FOR_PROOF, PROOFS = 6, 2
+# How long a device is waited for that somebody else takes between two measurements.
+PATIENCE_S = 900.0
 # So many failures before anything ran, and it is not the configurations.
 GIVE_UP_AFTER = 5
 
@@ -58,7 +60,7 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What came of it. `ended_by` is "done", "time", "lost" or "battery"; after the last two it can be gone on with.
+    """What came of it. `ended_by` is "done", "time", "lost" (or held by somebody else) or "battery".
 
     `n_jobs` counts measurements of `n_measured` configurations out of `n_configurations`, `n_before` those of earlier
     sittings.
@@ -193,7 +195,8 @@ class _Sitting:
             self._prove(jobs)
         except _Ended as ended:
             return ended.by, ended.why
-        return "done", tuned.why_stopped
+        is_spent = len(tuned.measurements) >= tuned.budget
+        return "done", f"the budget of {jobs} measurements is spent" if is_spent else tuned.why_stopped
 
     def seen(self) -> list[Seen]:
         """All that was measured, in the order of the configurations; an earlier sitting may have had others."""
@@ -246,7 +249,7 @@ class _Sitting:
         begin_s = self._now()
         try:
             measured, run = self._bench.measure(configuration, level, len(entries))
-        except AWAY as error:
+        except (*AWAY, JobRefused) as error:
             if not entries:
                 raise
             raise _Ended("lost", str(error)) from error
@@ -260,6 +263,7 @@ class _Sitting:
             origin=run.profile.origin if run is not None else None,
         )
         self._journal.add(entry)
+        self._bench.wait_s = max(self._bench.wait_s, PATIENCE_S)
         self._give_up_if_hopeless(entries)
         if measured.failure is not None:
             self._bench.tell(f"{configuration.name}: {measured.failure}")
