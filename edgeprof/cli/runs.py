@@ -12,6 +12,8 @@ import click
 from edgeprof.cli.attach import attach
 from edgeprof.cli.collect import collect
 from edgeprof.cli.stores import open_store, store_option
+from edgeprof.cli.sustained import sustained_runs
+from edgeprof.cli.sustained import sustained_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +36,8 @@ def runs() -> None:
 
 runs.add_command(collect)
 runs.add_command(attach)
+runs.add_command(sustained_runs)
+runs.add_command(sustained_runs)
 
 
 # --- list, show ----------------------------------------------------------------------------------------------------
