@@ -162,11 +162,11 @@ class Work:
 class Cluster:
     """Cores of a simulated board that share a clock. `clocks_hz` are its DVFS steps, slowest first.
 
-    `macs_per_cycle` is that of one core in float32; `core_active_w` is what a busy core adds at the highest clock, and
-    `shared_active_w` what the cluster adds as soon as one of them is busy. Both go with the clock, and with the square
-    of the voltage where `volts` has one for each step. One core moves at most `core_bytes_per_s`, all of them
-    together `bytes_per_s` (None: as much as the memory); the memory is at its own full clock when any busy
-    cluster is at `full_memory_from_hz` or above.
+    `macs_per_cycle` is that of one core in float32; `core_active_w` is what a busy core adds at the highest clock: it
+    goes with the clock, and with the square of the voltage where `volts` has one for each step. `shared_active_w` is
+    what the cluster adds as soon as one core is busy, whatever its clock. One core moves at most `core_bytes_per_s`,
+    all of them together `bytes_per_s` (None: as much as the memory); the memory is at its own full clock when any
+    busy cluster is at `full_memory_from_hz` or above.
     """
 
     name: str

@@ -42,11 +42,7 @@ class Placed:
         """Mean power above rest while it runs."""
         board = self._board
         waiting = 1.0 if self._spins else board.asleep_share
-        shared_w = sum(
-            cluster.shared_active_w * active_share(cluster, clock_hz)
-            for cluster, clock_hz, n in zip(board.clusters, clocks_hz, self.busy)
-            if n
-        )
+        shared_w = sum(cluster.shared_active_w for cluster, n in zip(board.clusters, self.busy) if n)
         total_s = self.seconds(item, clocks_hz)
         if item.time_s is not None or total_s <= 0:
             shares = [1.0] * len(self.cpus)

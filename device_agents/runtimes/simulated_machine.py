@@ -115,9 +115,9 @@ class SimulatedMachine(Machine):
     def power_w(self, busy: Tuple[int, ...]) -> float:
         """What the board takes with so many busy cores of each cluster, at the clocks of now."""
         return self.board.idle_w + sum(
-            (cores * cluster.core_active_w + (cluster.shared_active_w if cores else 0.0))
-            * active_share(cluster, clock_hz)
+            cores * cluster.core_active_w * active_share(cluster, clock_hz) + cluster.shared_active_w
             for cluster, cores, clock_hz in zip(self.board.clusters, busy, self.clocks_hz)
+            if cores
         )
 
     def cap(self, caps: Sequence[ClockCap]) -> None:
