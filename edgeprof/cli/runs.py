@@ -11,17 +11,18 @@ import click
 
 from edgeprof.cli.attach import attach
 from edgeprof.cli.collect import collect
+from edgeprof.cli.lineage import show_lineage
+from edgeprof.cli.prune import prune
 from edgeprof.cli.stores import open_store, store_option
-from edgeprof.cli.sustained import sustained_runs
 from edgeprof.cli.sustained import sustained_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from rich.console import RenderableType
 
     from edgeprof.errors import StoreError
+    from edgeprof.lineage import Descent
     from edgeprof.reports.tables import ListedRun
     from edgeprof.run import Run
     from edgeprof.store import Store, StoredRun
@@ -37,7 +38,8 @@ def runs() -> None:
 runs.add_command(collect)
 runs.add_command(attach)
 runs.add_command(sustained_runs)
-runs.add_command(sustained_runs)
+runs.add_command(show_lineage)
+runs.add_command(prune)
 
 
 # --- list, show ----------------------------------------------------------------------------------------------------
@@ -105,7 +107,7 @@ def show(run: str, top: int, group_by: str, place: str | None, as_json: bool) ->
         _print(render_run(found, top=top, group_by=group_by))
 
 
-# --- export, import, prune -----------------------------------------------------------------------------------------
+# --- export, import ------------------------------------------------------------------------------------------------
 
 
 EXPORT_EPILOG = """\b
@@ -146,9 +148,11 @@ def export(
     if samples and csv_target is None:
         raise UsageError("--samples is a kind of CSV", "give --csv FILE too")
     found = [run for held in _load(references, place) for run in held]
+    lineage = _lineage_of(found, references, place) if json_target is not None else {}
     # Everything is made before anything is written: a run without operators leaves no half of an export.
     texts = [
-        (target, _rendered(kind, found)) for kind, target in _kinds(json_target, csv_target, samples, trace_target)
+        (target, _rendered(kind, found, lineage))
+        for kind, target in _kinds(json_target, csv_target, samples, trace_target)
     ]
     for target, text in texts:
         write_text(target, text)
@@ -161,11 +165,20 @@ def _kinds(
     return [(kind, target) for kind, target in asked if target is not None]
 
 
-def _rendered(kind: str, found: Sequence[Run]) -> str | bytes:
+def _lineage_of(found: Sequence[Run], references: Sequence[str], place: str | None) -> dict[str, tuple[Descent, ...]]:
+    """How each model came to be, as the store knows it; of files alone no store is asked, and nothing is known."""
+    if all(_is_file(reference) for reference in references):
+        return {}
+    with open_store(place, reading=True) as store:
+        digests = {run.profile.job.model.digest for run in found}
+        return {digest: store.lineage(digest).ancestors for digest in digests}
+
+
+def _rendered(kind: str, found: Sequence[Run], lineage: dict[str, tuple[Descent, ...]]) -> str | bytes:
     if kind == "json":
         from edgeprof.reports.document import write_documents
 
-        return write_documents(found)
+        return write_documents(found, lineage)
     if kind == "trace":
         from edgeprof.reports.trace import trace_json
 
@@ -185,72 +198,20 @@ def _rendered(kind: str, found: Sequence[Run]) -> str | bytes:
 def import_runs(files: tuple[str, ...], place: str | None) -> None:
     """Keep runs that were exported elsewhere; all of them or none.
 
-    A run that is here already is left alone. - is standard input.
+    A run that is here already is left alone. What the files say of how the models were made is kept too. - is standard
+    input.
     """
-    found = [run for file in files for run in _read_file(file)]
+    from edgeprof.reports.document import read_documents, read_lineage
+
+    texts = [(_text_of(file), _name_of(file)) for file in files]
+    found = [run for text, where in texts for run in read_documents(text, where)]
+    lineage = [edge for text, where in texts for edge in read_lineage(text, where)]
     with open_store(place) as store:
-        imported = store.import_runs(found)
+        imported = store.import_runs(found, lineage)
     for run_id in imported.added:
         click.echo(f"imported {run_id}")
     if imported.known:
         click.echo(f"{len(imported.known)} here already")
-
-
-PRUNE_EPILOG = """\b
-Examples:
-  edgeprof runs prune 20260131-1200
-  edgeprof runs prune --keep 100
-  edgeprof runs prune --before 2026-01-01 --yes"""
-
-
-@runs.command(short_help="Remove runs for good.", epilog=PRUNE_EPILOG)
-@click.argument("references", metavar="[RUN]...", nargs=-1)
-@click.option("--keep", type=click.IntRange(0), metavar="N", help="Remove all but the newest N runs.")
-@click.option("--before", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]), help="Remove older runs (UTC).")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@store_option
-def prune(references: tuple[str, ...], keep: int | None, before: datetime | None, yes: bool, place: str | None) -> None:
-    """Remove runs for good: those that are named, or all but the newest, or the oldest."""
-    from edgeprof.errors import UsageError
-
-    if sum((bool(references), keep is not None, before is not None)) != 1:
-        raise UsageError("prune takes run ids, --keep N or --before DATE, and one of them only", "see --help")
-    with open_store(place) as store:
-        doomed = _doomed(store, references, keep, before)
-        if not doomed:
-            click.echo("nothing to remove")
-            return
-        _ask(doomed, yes)
-        n_removed = store.delete([row.id for row in doomed])
-    click.echo(f"removed {n_removed} runs" if n_removed != 1 else "removed 1 run")
-
-
-def _doomed(
-    store: Store, references: tuple[str, ...], keep: int | None, before: datetime | None
-) -> tuple[StoredRun, ...]:
-    from datetime import UTC
-
-    if references:
-        ids = {store.find(reference) for reference in references}
-        return tuple(row for row in store.list() if row.id in ids)
-    if before is not None:
-        limit_s = before.replace(tzinfo=UTC).timestamp()
-        return tuple(row for row in store.list() if row.created_at_s < limit_s)
-    return store.list()[keep:]
-
-
-def _ask(doomed: tuple[StoredRun, ...], yes: bool) -> None:
-    from edgeprof.errors import UsageError
-
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError(f"would remove {len(doomed)} runs for good, and nobody is there to ask", "add --yes to do it")
-    for row in doomed[:10]:
-        click.echo(f"  {row.id}  {row.model_name!r} on {row.device!r}")
-    if len(doomed) > 10:
-        click.echo(f"  and {len(doomed) - 10} more")
-    click.confirm(f"Remove {len(doomed)} runs for good?", abort=True)
 
 
 # --- compare, why --------------------------------------------------------------------------------------------------
@@ -339,14 +300,22 @@ def _is_file(reference: str) -> bool:
 
 
 def _read_file(name: str) -> tuple[Run, ...]:
-    from edgeprof.errors import StoreError
     from edgeprof.reports.document import read_documents
 
+    return read_documents(_text_of(name), _name_of(name))
+
+
+def _name_of(name: str) -> str:
+    return "standard input" if name == STANDARD_INPUT else name
+
+
+def _text_of(name: str) -> bytes:
+    from edgeprof.errors import StoreError
+
     try:
-        text = sys.stdin.buffer.read() if name == STANDARD_INPUT else Path(name).read_bytes()
+        return sys.stdin.buffer.read() if name == STANDARD_INPUT else Path(name).read_bytes()
     except OSError as error:
         raise StoreError(f"{name}: cannot be read: {error.strerror}", "check the name of the file") from error
-    return read_documents(text, "standard input" if name == STANDARD_INPUT else name)
 
 
 def _listed(row: StoredRun, run: Run | StoreError) -> ListedRun:

@@ -5,8 +5,8 @@ docs/reference/run.md explains every field; docs/reference/run.schema.json is `j
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ import msgspec
 
 from edgeprof.energy import ModelEnergy, OperatorEnergies
 from edgeprof.errors import MeasurementError, StoreError
+from edgeprof.lineage import Descent
 from edgeprof.operators import OperatorRow, OperatorTotals, operator_rows, operator_totals
 from edgeprof.outputs import disagreements
 from edgeprof.reports.joules import joules
@@ -22,7 +23,15 @@ from edgeprof.statistics import Summary, summarise
 from edgeprof.throughput import Throughput, throughput
 from edgeprof.verdict import Verdict, judge, operator_notes
 
-__all__ = ["Document", "from_document", "json_schema", "read_documents", "to_document", "write_documents"]
+__all__ = [
+    "Document",
+    "from_document",
+    "json_schema",
+    "read_documents",
+    "read_lineage",
+    "to_document",
+    "write_documents",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +63,10 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A run with everything that edgeprof computes from it. Only `raw` is read when it is imported."""
+    """A run with everything that edgeprof computes from it. Only `raw` and `lineage` are read when it is imported.
+
+    `lineage` is how its model came to be, the last transform first; None where nobody asked the store.
+    """
 
     schema: int
     id: str
@@ -82,6 +94,7 @@ class Document:
     output_check_missing: str | None
     output_disagreements: tuple[str, ...]
     notes: tuple[str, ...]
+    lineage: tuple[Descent, ...] | None
     raw: Run
 
 
@@ -98,6 +111,10 @@ class _Raw(msgspec.Struct):
     raw: Run
 
 
+class _Lineage(msgspec.Struct):
+    lineage: tuple[Descent, ...] | None = None
+
+
 def to_document(run: Run) -> dict[str, Any]:
     """The document of a run as plain values, ready for any JSON writer."""
     # Through text and back: lists instead of tuples, exactly what a reader of the file gets.
@@ -105,9 +122,13 @@ def to_document(run: Run) -> dict[str, Any]:
     return document
 
 
-def write_documents(runs: Sequence[Run]) -> bytes:
-    """JSON text: the document of one run, or a list of the documents of several."""
-    documents = [_document(run) for run in runs]
+def write_documents(runs: Sequence[Run], lineage: Mapping[str, tuple[Descent, ...]] | None = None) -> bytes:
+    """JSON text: the document of one run, or a list of the documents of several.
+
+    `lineage` says for the digests of models how they came to be.
+    """
+    known = lineage or {}
+    documents = [replace(_document(run), lineage=known.get(run.profile.job.model.digest)) for run in runs]
     text = msgspec.json.encode(documents[0] if len(documents) == 1 else documents)
     return msgspec.json.format(text, indent=1) + b"\n"
 
@@ -144,6 +165,20 @@ def read_documents(text: str | bytes, where: str) -> tuple[Run, ...]:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise StoreError(f"{where}: not a list of documents of runs: {error}", REREAD) from error
     return tuple(from_document(bytes(part), f"{where}[{k}]") for k, part in enumerate(parts))
+
+
+def read_lineage(text: str | bytes, where: str) -> tuple[Descent, ...]:
+    """The lineage in what `write_documents` wrote; documents of before there was any have none.
+
+    Raises:
+        StoreError: it is there, and of a wrong shape.
+    """
+    kind: Any = list[_Lineage] if text.lstrip()[:1] in ("[", b"[") else _Lineage
+    try:
+        found = msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise StoreError(f"{where}: its lineage cannot be read: {error}", REREAD) from error
+    return tuple(edge for one in (found if isinstance(found, list) else [found]) for edge in one.lineage or ())
 
 
 def json_schema() -> bytes:
@@ -193,6 +228,7 @@ def _document(run: Run) -> Document:
         output_check_missing=run.output_check_missing,
         output_disagreements=disagreements(run.output_check) if run.output_check is not None else (),
         notes=run.notes,
+        lineage=None,
         raw=run,
     )
 

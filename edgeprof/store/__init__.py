@@ -1,4 +1,5 @@
-"""What is kept: every run that was ever made, with its raw samples, and the campaigns that made them.
+"""What is kept: every run that was ever made, with its raw samples, the campaigns that made them, and which model came
+from which.
 
 In SQLite (a path) or PostgreSQL (a URL). The only place that knows SQL. Nothing computed is stored.
 """
@@ -17,6 +18,7 @@ from edgeprof.store.campaigns import (
     Reason,
 )
 from edgeprof.store.database import holds_password
+from edgeprof.store.lineage import LineageInStore
 from edgeprof.store.own_costs import OwnCostsInStore
 from edgeprof.store.runs import LATEST, Imported, RunsInStore, StoredRun, stored
 from edgeprof.store.schema import SCHEMA_VERSION
@@ -40,8 +42,8 @@ __all__ = [
 ]
 
 
-class Store(RunsInStore, CampaignsInStore, OwnCostsInStore):
-    """Runs, campaigns and what those took, at one place: a path (SQLite), or a database URL.
+class Store(RunsInStore, CampaignsInStore, OwnCostsInStore, LineageInStore):
+    """Runs, campaigns, what those took, and the lineage of models, at one place: a path (SQLite), or a database URL.
 
     See `Database` for how it is opened.
     """

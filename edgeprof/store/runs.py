@@ -10,8 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from edgeprof.errors import StoreError
+from edgeprof.lineage import Descent
 from edgeprof.run import Run, decode_run, encode_run
 from edgeprof.store.database import Database
+from edgeprof.store.lineage import insert_descents
 from edgeprof.store.schema import JOBS, RUNS
 
 __all__ = ["LATEST", "Imported", "RunsInStore", "StoredRun", "has_run", "insert_run", "row_of", "stored", "taken"]
@@ -72,8 +74,8 @@ class RunsInStore(Database):
             if connection.execute(RUNS.update().where(same).values(**row)).rowcount != 1:
                 raise StoreError(f"{self.place}: run {old.id} was changed by somebody else meanwhile", "try again")
 
-    def import_runs(self, runs: Iterable[Run]) -> Imported:
-        """Keep all of these runs, or none. Runs that are here already with the same content are left alone."""
+    def import_runs(self, runs: Iterable[Run], lineage: Iterable[Descent] = ()) -> Imported:
+        """Keep all of these runs with the lineage of their models, or none. What is here already is left alone."""
         rows = [(run, row_of(run)) for run in runs]
         added: list[str] = []
         known: list[str] = []
@@ -83,6 +85,7 @@ class RunsInStore(Database):
                 if not is_new and not has_run(connection, run):
                     raise taken(self.place, run.id)
                 (added if is_new else known).append(run.id)
+            insert_descents(connection, lineage)
         return Imported(added=tuple(added), known=tuple(known))
 
     def find(self, reference: str) -> str:

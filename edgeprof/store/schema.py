@@ -7,6 +7,7 @@ import sqlalchemy as sa
 __all__ = [
     "CAMPAIGNS",
     "JOBS",
+    "LINEAGE",
     "META",
     "MIGRATIONS",
     "OWN_COSTS",
@@ -87,6 +88,21 @@ OWN_COSTS = sa.Table(
     sa.Column("document", Text, nullable=False),
 )
 
+# A model is known by the digest that its runs have, whether or not there is one yet.
+LINEAGE = sa.Table(
+    "edgeprof_lineage",
+    TABLES,
+    sa.Column("child_digest", Text, primary_key=True),
+    sa.Column("parent_digest", Text, primary_key=True),
+    sa.Column("transform", Text, primary_key=True),
+    sa.Column("tool", Text, nullable=False),
+    sa.Column("tool_version", Text, nullable=False),
+    sa.Column("options", Text, nullable=False),
+    sa.Column("edgeprof_version", Text, nullable=False),
+    sa.Column("created_at_s", sa.Double, nullable=False),
+    sa.Column("child_name", Text, nullable=False),
+)
+
 # Step k leads from schema version k to k + 1, in SQL that SQLite and PostgreSQL both know. Steps are never edited.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -110,6 +126,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE edgeprof_own_costs (subject TEXT NOT NULL, session TEXT NOT NULL, document TEXT NOT NULL,"
         " PRIMARY KEY (subject, session))",
+    ),
+    (
+        "CREATE TABLE edgeprof_lineage (child_digest TEXT NOT NULL, parent_digest TEXT NOT NULL,"
+        " transform TEXT NOT NULL, tool TEXT NOT NULL, tool_version TEXT NOT NULL, options TEXT NOT NULL,"
+        " edgeprof_version TEXT NOT NULL, created_at_s DOUBLE PRECISION NOT NULL, child_name TEXT NOT NULL,"
+        " PRIMARY KEY (child_digest, parent_digest, transform))",
+        "CREATE INDEX edgeprof_lineage_parent ON edgeprof_lineage (parent_digest)",
     ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -19,6 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from edgeprof.errors import Fenced, StoreError
+from edgeprof.lineage import Descent
 from edgeprof.run import SCHEMA, decode_run, encode_run
 from edgeprof.store import DONE, RUNNING, SCHEMA_VERSION, Campaign, CampaignJob, Store
 from edgeprof.store.schema import MIGRATIONS, TABLES, migrate
@@ -344,6 +345,21 @@ def test_a_store_of_schema_1_keeps_its_runs_and_can_hold_campaigns(tmp_path: Pat
         assert [(row.id, row.device) for row in store.list()] == [("20260102-two", "küche"), ("20260101-one", "pi5")]
         assert store.get("latest").device == "küche"
         assert store.campaign("latest").id == "c"
+
+
+def test_a_store_of_schema_3_keeps_its_runs_and_campaigns_and_can_hold_lineage(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    shutil.copy(ROOT / "tests" / "recorded" / "stores" / "version-3.sqlite", path)
+    told = Descent(
+        child_digest="c" * 64, child_name="c", parent_digest="d" * 64, transform="fp16", tool="x", tool_version="1"
+    )
+
+    with Store(path) as store:
+        store.add_lineage(told)
+
+        assert store.lineage("d" * 64).descendants == (told,)
+        assert store.get("latest") == make_run("20260101-one", seed=1, n_runs=10, n_rounds=2, with_operators=False)
+        assert store.jobs("20260101-night") == (CampaignJob(number=0, device="pi5", label="net on pi5"),)
 
 
 def test_a_migration_that_fails_half_way_leaves_the_older_store(tmp_path: Path) -> None:
