@@ -14,6 +14,7 @@ import click
 from edgeprof import gate_timeout
 from edgeprof.cli.profile_settings import to_batches, to_settings
 from edgeprof.cli.stores import open_store, store_option
+from edgeprof.cli.sustained import Duration, run_sustained
 
 if TYPE_CHECKING:
     from edgeprof.errors import EdgeprofError
@@ -36,6 +37,7 @@ Examples:
   edgeprof profile model.tflite -d pi5 --energy
   edgeprof profile model.onnx --input inputs.npz
   edgeprof profile model.onnx --batch 1,2,4,8
+  edgeprof profile small.tflite large.tflite -d pi5 --sustained 20m
   edgeprof profile model.onnx -d pi5 --threads 4 --clock-cap policy0=1.5GHz
   edgeprof profile silero_vad_16k_op15.onnx --shape input=1,576 --shape state=2,1,128"""
 
@@ -163,6 +165,13 @@ class Seconds(click.FloatRange):
     show_default=True,
     help="Compare the outputs with those of the same runtime on this machine.",
 )
+@click.option(
+    "--sustained",
+    "sustained_s",
+    type=Duration(),
+    metavar="DURATION",
+    help="Run each model without rest for so long, as 20m: when the device throttles, and who is fastest then.",
+)
 @click.option("--require", type=click.Choice(["trusted"]), help="Exit with code 4 unless every profile is trusted.")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Operators to print.")
 @click.option(
@@ -213,6 +222,8 @@ def profile(
     if options["json_path"]:
         require_writable(options["json_path"])
     devices = _choose(Fleet.read(fleet_file()), names, groups, every)
+    if options["sustained_s"] is not None:
+        return run_sustained(models, [settings.with_batch(batch) for batch in batches], devices, options)
     if options["detach"]:
         from edgeprof.cli.detach import hand_over
 

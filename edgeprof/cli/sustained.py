@@ -55,15 +55,11 @@ class Duration(click.ParamType[float]):
 
 
 def run_sustained(
-    paths: tuple[Path, ...],
-    settings: list[Settings],
-    devices: list[Device],
-    lasts_s: float,
-    options: dict[str, Any],
+    paths: tuple[Path, ...], settings: list[Settings], devices: list[Device], options: dict[str, Any]
 ) -> int:
     """Run every model in every one of these settings on every device, each without rest; the exit code.
 
-    `options` are those of `edgeprof profile`.
+    `options` are those of `edgeprof profile`, "sustained_s" among them.
     """
     from edgeprof.models import read_arrays, read_model
 
@@ -78,7 +74,7 @@ def run_sustained(
     with ExitStack() as stack:
         store = None if options["no_store"] else stack.enter_context(open_store(options["place"]))
         for device in devices:
-            here, failed_here = _on_device(device, jobs, lasts_s, store, options)
+            here, failed_here = _on_device(device, jobs, store, options)
             found += here
             n_failed += failed_here
     _finish(found, options["json_path"])
@@ -99,7 +95,7 @@ def _refuse_others(options: dict[str, Any]) -> None:
 
 
 def _on_device(
-    device: Device, jobs: list[tuple[ModelFile, Settings]], lasts_s: float, store: Store | None, options: dict[str, Any]
+    device: Device, jobs: list[tuple[ModelFile, Settings]], store: Store | None, options: dict[str, Any]
 ) -> tuple[list[Sustained], int]:
     """What came of each job, and how many failed; a failure is told at once and the others go on."""
     from edgeprof.errors import EdgeprofError
@@ -112,8 +108,8 @@ def _on_device(
     left = list(jobs)
     n_failed = 0
     try:
-        with OpenDevice(device, measure=lasting(lasts_s)) as opened:
-            endurance = Endurance(opened, lasts_s)
+        with OpenDevice(device, measure=lasting(options["sustained_s"])) as opened:
+            endurance = Endurance(opened, options["sustained_s"])
             while left:
                 model, settings = left.pop(0)
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import msgspec
 from rich import box
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from device_agents.wire import MEASURED
-from edgeprof.reports.quantities import duration, interval, percent, plain
+from edgeprof.reports.quantities import duration, interval, plain
 from edgeprof.standing import Standings, standings
 from edgeprof.sustained import Stretch, Sustained
 
@@ -59,9 +60,11 @@ def render_sustained(found: Sustained) -> RenderableType:
     grid.add_row("Last by first", _ratio(found))
     grid.add_row("Steady", _steady(found))
     grid.add_row("Temperature", _temperature(found))
-    grid.add_row("Latency course", Text(_course([moment.median_s for moment in found.course])))
-    if found.hottest_c is not None:
-        grid.add_row("Heat course", Text(_course([moment.temperature_c for moment in found.course])))
+    middles_s = [moment.median_s for moment in found.course if moment.median_s is not None]
+    grid.add_row("Latency course", f"{_bars(middles_s)}  {duration(min(middles_s))} to {duration(max(middles_s))}")
+    warmths_c = [moment.temperature_c for moment in found.course if moment.temperature_c is not None]
+    if warmths_c:
+        grid.add_row("Heat course", f"{_bars(warmths_c)}  {min(warmths_c):.0f} to {max(warmths_c):.0f} C")
     for doubt in found.doubts:
         grid.add_row("Not trusted", Text(plain(doubt), style="yellow"))
     return grid
@@ -137,20 +140,10 @@ def _temperature(found: Sustained) -> str:
     return f"{found.began_c:.0f} C at first{waited}; {found.hottest_c:.0f} C at most, {found.ended_c:.0f} C in the end"
 
 
-def _course(values: Sequence[float | None]) -> str:
-    """A line of bars from the lowest to the highest value, one for each part of the time; both ends are told."""
-    known = [one for one in values if one is not None]
-    if not known:
-        return "not known"
-    low, high = min(known), max(known)
+def _bars(values: Sequence[float]) -> str:
+    """A bar for each part of the time, from the lowest value to the highest."""
+    low, high = min(values), max(values)
     n = min(COURSE_COLUMNS, len(values))
-    bars = []
-    for k in range(n):
-        part = [v for v in values[k * len(values) // n : (k + 1) * len(values) // n] if v is not None]
-        middle = sum(part) / len(part) if part else low
-        bars.append(
-            HEIGHTS[min(len(HEIGHTS) - 1, int((middle - low) / (high - low) * len(HEIGHTS)))]
-            if high > low
-            else HEIGHTS[0]
-        )
-    return f"{''.join(bars)}  highest bar {percent(high / low - 1)} above the lowest" if low > 0 else "".join(bars)
+    parts = [values[k * len(values) // n : (k + 1) * len(values) // n] for k in range(n)]
+    step = (high - low) / len(HEIGHTS) or 1.0
+    return "".join(HEIGHTS[min(len(HEIGHTS) - 1, int((fmean(part) - low) / step))] for part in parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def digest(name: str) -> str:
     return (name.encode().hex() * 64)[:64]
 
 
-def descent(child: str, parent: str, at_s: float = 1000.0, **changes: object) -> Descent:
+def descent(child: str, parent: str, at_s: float = 1000.0, **changes: Any) -> Descent:
     plain = Descent(
         child_digest=digest(child),
         child_name=f"{child}.onnx",
@@ -34,7 +35,7 @@ def descent(child: str, parent: str, at_s: float = 1000.0, **changes: object) ->
         options={"calibration": "entropy 99.9 %", "küche": "👩‍🍳 ' \" -- [bold]"},
         created_at_s=at_s,
     )
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    return replace(plain, **changes)
 
 
 def test_what_goes_in_comes_out_equal(store: Store) -> None:
@@ -107,7 +108,7 @@ def test_what_was_told_first_stays(store: Store) -> None:
     ],
 )
 def test_what_no_reader_could_use_is_refused_and_nothing_is_kept(
-    store: Store, changes: dict[str, object], told: str
+    store: Store, changes: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(StoreError, match=told):
         store.add_lineage(descent("b", "a"), descent("c", "a", **changes))
