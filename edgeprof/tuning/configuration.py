@@ -43,6 +43,11 @@ class Configuration:
         )
 
     @property
+    def where(self) -> tuple[object, ...]:
+        """What runs it and on which cores, whatever their clocks: alike for configurations that differ in little."""
+        return self.runtime, self.threads, self.affinity, self.provider, self.delegate
+
+    @property
     def name(self) -> str:
         """A short text for tables, different for every configuration."""
         parts = [self.runtime, f"{self.threads} thread{'s' if self.threads > 1 else ''}"]

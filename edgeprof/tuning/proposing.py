@@ -18,16 +18,19 @@ __all__ = ["Process", "expected_gain", "probability_below", "spread_out"]
 Array = NDArray[np.float64]
 JITTER = 1e-8
 LIMITS = (-7.0, 5.0)
-# Weak priors on the logarithms, in units of the spread of what was measured: of the bends, of the powers, of the noise;
-# lengths in units of a feature's spread, times the root of the number of features.
-PRIOR, PRIOR_SD = (math.log(0.5), math.log(0.5), math.log(0.03), math.log(1.5)), (1.0, 1.0, 1.0, 1.0)
+# Weak priors on the logarithms: of the bends and of the powers, in units of the spread of what was measured; of the
+# noise that measuring does not explain, as a share of a value; of lengths, in units of a feature's spread, times the
+# root of the number of features.
+PRIOR, PRIOR_SD = (math.log(0.5), math.log(0.5), math.log(0.005), math.log(1.5)), (1.0, 1.0, 1.0, 1.0)
+# How far it may be trusted is judged by so many measurements.
+RECENT = 16
 FIRST_ITERATIONS, LATER_ITERATIONS = 60, 15
 
 
 class Process:
-    """A process over `candidates` (N, d), of which some were measured: `mean` and `variance` (N,) say what is expected.
+    """A process over `candidates` (N, d), of which some were measured: `mean` and `sd` (N,) say what is expected.
 
-    Both are of the noiseless value.
+    Both are of the noiseless value; `sd` grows when what was expected turned out wrong by more than it said.
     """
 
     def __init__(self, candidates: Array) -> None:
@@ -43,6 +46,7 @@ class Process:
         self._mean: Array = np.zeros(len(self._z))
         self._variance: Array = np.ones(len(self._z))
         self._middle, self._spread = 0.0, 1.0
+        self._surprises: list[float] = []
 
     def fit(self, places: list[int], y: Array, noise: Array) -> None:
         """Choose what is most evident from `y` (n,) at those places; `noise` are known variances of measuring."""
@@ -50,16 +54,22 @@ class Process:
         known, spread = self._z[places], self._spread
         iterations = LATER_ITERATIONS if self._is_fitted else FIRST_ITERATIONS
         targets = (y - self._middle) / spread
+        self._prior[2] = PRIOR[2] - math.log(spread)
         self._theta = _most_evident(
             known, targets, noise / spread**2, self._theta, (self._prior, self._prior_sd), iterations
         )
         self._is_fitted = True
         self._restart()
         for place, one, variance in zip(places, y, noise, strict=True):
-            self.add(place, float(one), float(variance))
+            self._append(place, float(one), float(variance))
 
     def add(self, place: int, y: float, noise: float) -> None:
         """One more measurement, with lengths and amplitudes as they were fitted."""
+        variance = self._spread**2 * (max(float(self._variance[place]), 0.0) + math.exp(2 * self._theta[2])) + noise
+        self._surprises.append((y - float(self.mean[place])) ** 2 / variance)
+        self._append(place, y, noise)
+
+    def _append(self, place: int, y: float, noise: float) -> None:
         n = len(self._places)
         to_all = self._covariance(self._z[place : place + 1], self._z)[0]
         row = self._rows[:n, place]
@@ -82,8 +92,14 @@ class Process:
 
     @property
     def sd(self) -> Array:
-        found: Array = self._spread * np.sqrt(np.maximum(self._variance, 1e-12))
+        found: Array = self._spread * np.sqrt(np.maximum(self._variance, 1e-12)) * self._doubt
         return found
+
+    @property
+    def _doubt(self) -> float:
+        """By how much errors of what was expected of the last measurements were larger than they should have been."""
+        last = self._surprises[-RECENT:]
+        return math.sqrt(max(1.0, (sum(last) + RECENT / 2) / (len(last) + RECENT / 2)))
 
     def _restart(self) -> None:
         self._places, self._rows, self._weights = [], np.empty((0, len(self._z))), np.empty(0)

@@ -30,13 +30,17 @@ DEFAULT, START, SEARCH, RACE = "default", "start", "search", "race"
 # Of the budget so much is for the start and so much is kept for the race, which has no more than so many.
 SHARE_OF_START, FEWEST_IN_START = 0.25, 6
 SHARE_OF_RACE, MOST_IN_RACE = 0.2, 16
-# The search ends when no more than so much, as a share, is expected of the best candidate so many times in a row.
-WORTH, PATIENCE = 5e-4, 4
+# When no more than so much, as a share, is expected of any candidate, what is expected is put to the test where nothing
+# was measured yet; the search ends when so many tests in a row brought nothing better.
+WORTH, TESTS = 1e-3, 12
 # Lengths and amplitudes are fitted anew when there are so many times as many measurements as the last time.
 REFIT_AT = 1.15
 MOST_THOROUGH, FINALISTS = 3, 6
+# A finalist is measured so many times at most, and not for a difference below so much, as a share.
+MOST_TIMES, TELLING = 10, 0.005
 # How fast what one configuration says of its neighbours' chance to run fades with their distance.
 NEARNESS = 4.0
+LEAST_CHANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,19 +180,34 @@ class _Tuning:
 
     def _search(self, most: int) -> str:
         """Measure where most is expected, until so many were measured in all; says why it ended."""
-        little = 0
+        tests = 0
         while len(self._done) < most:
             open_places = [k for k in range(len(self._configurations)) if k not in self._by_place]
             if not open_places:
                 return "every configuration was measured"
             worth = self._worth()[open_places]
             place = open_places[int(np.argmax(worth))]
-            little = little + 1 if worth.max() < WORTH else 0
-            if little > PATIENCE:
-                return f"none of the others is expected to be better by {WORTH:.2%}"
+            if worth.max() < WORTH:
+                if tests == TESTS:
+                    return f"none of the others is expected to be better by {WORTH:.1%}, and tests agreed"
+                tests, place = tests + 1, self._test(open_places, tests % 2 == 0)
+            before = self._best_value()
             self._look_at(place, 1, SEARCH)
             self._learn(place)
+            if (after := self._best_value()) is not None and (before is None or after < before * (1 - WORTH)):
+                tests = 0
         return f"the budget of {self._budget} measurements is spent"
+
+    def _test(self, open_places: list[int], anywhere: bool) -> int:
+        """The best by what is expected, anywhere or where threads were not yet placed so."""
+        placed = {self._configurations[place].where for place in self._by_place}
+        new = [place for place in open_places if self._configurations[place].where not in placed]
+        expected = self._values.mean - np.log(np.maximum(self._chance_in_time(), LEAST_CHANCE))
+        return min(open_places if anywhere else new or open_places, key=lambda place: float(expected[place]))
+
+    def _best_value(self) -> float | None:
+        kept = [one.value.value for one in self._known.values() if one.keeps_budget]
+        return min(kept, default=None)
 
     def _worth(self) -> Array:
         """Of each configuration, the share by which it is expected to beat the best, where it may be chosen."""
@@ -197,15 +216,20 @@ class _Tuning:
             return chance
         if self._fitted_at == 0 or len(self._known) >= REFIT_AT * self._fitted_at:
             self._fit()
-        limit_s = self._objective.latency_budget_s
-        if limit_s is None:
+        if self._objective.latency_budget_s is None:
             best = min(self._values.mean[place] for place in self._known)
             return chance * expected_gain(self._values.mean, self._values.sd, best)
-        in_time = probability_below(self._latencies.mean, self._latencies.sd, math.log(limit_s))
+        in_time = self._chance_in_time()
         kept = [self._values.mean[place] for place, one in self._known.items() if one.keeps_budget]
         if not kept:  # first something that may be chosen at all
             return chance * in_time
         return chance * in_time * expected_gain(self._values.mean, self._values.sd, min(kept))
+
+    def _chance_in_time(self) -> Array:
+        limit_s = self._objective.latency_budget_s
+        if limit_s is None:
+            return np.ones(len(self._configurations))
+        return probability_below(self._latencies.mean, self._latencies.sd, math.log(limit_s))
 
     def _fit(self) -> None:
         known = list(self._known.values())
@@ -245,14 +269,25 @@ class _Tuning:
         """Measure those that may be the best again, and more thoroughly; says why it ended, None for the budget."""
         while len(self._done) < self._budget:
             rivals = contenders(list(self._known.values()))[:FINALISTS]
-            unclear = [one for one in rivals if self._times(one) < MOST_THOROUGH]
-            if len(rivals) == 1 and self._times(rivals[0]) > 1:
+            if not rivals:
                 return None
+            best = rivals[0]
+            if self._times(best) == 1:  # what is best of many is so by luck as well
+                self._look_at(best.place, 2, RACE)
+                continue
+            unclear = [one for one in rivals if self._is_unclear(one, best)]
+            if len(unclear) < 2 and best.keeps_budget:
+                return None
+            unclear = [one for one in unclear if self._times(one) < MOST_TIMES]
             if not unclear:
-                return "the finalists cannot be told apart by measuring more thoroughly"
+                return "the finalists cannot be told apart by measuring more"
             fewest = min(unclear, key=lambda one: (self._times(one), one.value.value))
-            self._look_at(fewest.place, self._times(fewest) + 1, RACE)
+            self._look_at(fewest.place, min(self._times(fewest) + 1, MOST_THOROUGH), RACE)
         return None
+
+    def _is_unclear(self, one: Combined, best: Combined) -> bool:
+        """Whether it may be better than the best by as much as matters, or is the best itself."""
+        return one is best or one.value.low < best.value.value * (1 - TELLING)
 
     def _times(self, one: Combined) -> int:
         return len(self._by_place[one.place])
