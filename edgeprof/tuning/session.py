@@ -195,8 +195,11 @@ class _Sitting:
             self._prove(jobs)
         except _Ended as ended:
             return ended.by, ended.why
-        is_spent = len(tuned.measurements) >= tuned.budget
-        return "done", f"the budget of {jobs} measurements is spent" if is_spent else tuned.why_stopped
+        if len(tuned.measurements) < tuned.budget:
+            return "done", tuned.why_stopped
+        if self._wish.jobs is None and self._wish.time_s is not None:
+            return "time", f"{self._wish.time_s:.0f} s are enough for {jobs} measurements here"
+        return "done", f"the budget of {jobs} measurements is spent"
 
     def seen(self) -> list[Seen]:
         """All that was measured, in the order of the configurations; an earlier sitting may have had others."""
