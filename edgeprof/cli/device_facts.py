@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from device_agents.wire import ClockPolicy, Cpu, Topology
     from edgeprof.fleet import Device, Fleet
 
+# More steps than these are not printed one by one.
+MOST_STEPS = 8
+
 __all__ = ["cluster_lines", "clusters", "fleet", "plain", "reached", "topology"]
 
 
@@ -81,11 +84,18 @@ def cluster_lines(found: Topology) -> Iterator[str]:
 
 
 def _clock(policy: ClockPolicy) -> str:
-    steps = ", ".join(f"{hz / 1e6:.0f}" for hz in policy.clocks_hz)
-    clocks = f"{policy.name} at {steps} MHz" if steps else f"{policy.name} at up to {_mhz(policy.hardware_max_hz)}"
     limited = f", now up to {_mhz(policy.max_hz)}" if policy.max_hz != policy.hardware_max_hz else ""
     may = "may be capped" if policy.settable else f"may NOT be capped: {policy.not_settable}"
-    return f"{clocks}{limited} ({policy.governor or 'governor unknown'}), {may}"
+    return f"{policy.name} at {_steps(policy)}{limited} ({policy.governor or 'governor unknown'}), {may}"
+
+
+def _steps(policy: ClockPolicy) -> str:
+    steps = [f"{hz / 1e6:.0f}" for hz in policy.clocks_hz]
+    if not steps:
+        return f"up to {_mhz(policy.hardware_max_hz)}"
+    return (
+        f"{steps[0]} to {steps[-1]} MHz in {len(steps)} steps" if len(steps) > MOST_STEPS else f"{', '.join(steps)} MHz"
+    )
 
 
 def _mhz(hz: float | None) -> str:

@@ -129,6 +129,17 @@ def test_the_page_about_energy_can_be_followed_to_its_end(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_the_page_about_clocks_can_be_followed_to_its_end(tmp_path: Path) -> None:
+    said = said_by_each_command(ROOT / "docs" / "how-to" / "clocks.md", tmp_path)
+
+    shown, free, capped, printed = list(said.values())[1], *list(said.values())[3:]
+    assert "CPUs 4-7, capacity 1024, policy4 at" in shown
+    assert "as the job asked (--clock-cap)" not in free
+    assert "as the job asked (--clock-cap)" in capped
+    assert printed == "True\n"
+
+
+@pytest.mark.slow
 def test_the_page_about_carbon_can_be_followed_to_its_end(tmp_path: Path) -> None:
     said = said_by_each_command(ROOT / "docs" / "how-to" / "carbon.md", tmp_path)
 
