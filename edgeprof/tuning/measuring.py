@@ -27,6 +27,7 @@ from edgeprof.spooled import considerate
 from edgeprof.tuning.configuration import Configuration
 from edgeprof.tuning.objective import Measured
 from edgeprof.values import values_of
+from edgeprof.verdict import judge
 
 __all__ = ["AWAY", "QUICK", "THOROUGH", "BatteryLow", "Bench", "battery_low"]
 
@@ -252,6 +253,9 @@ class Bench:
         if wrong and run.profile.job.options.delegate is not None:
             return Measured(failure="computes something else: " + "; ".join(wrong))
         notes = [f"its outputs differ from those of plain kernels: {one}" for one in wrong]
+        verdict = judge(run.profile)
+        if run.profile.job.schedule != CARE[QUICK].schedule and not verdict.is_dependable:
+            notes.append(f"its run {run.id} is {verdict.level}: {verdict.reasons[0].what}")
         energy = values.get("energy")
         if self.energy and (energy is None or energy.low <= 0):
             why = run.profile.energy_missing or "what the load adds cannot be told from the meter's noise"

@@ -182,7 +182,7 @@ class _Sitting:
         self._journal, self.n_before = journal, len(journal.entries)
         try:
             jobs = self._jobs(journal)
-            kept = KEPT_FOR_PROOF if jobs >= FEWEST else max(0, jobs // 4)
+            kept = min(KEPT_FOR_PROOF, jobs // 5)
             tuned = tune(
                 self.configurations,
                 features(self.configurations, self._topology),

@@ -1,0 +1,62 @@
+"""`--recipe FILE`: a command that follows what `edgeprof tune` found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeprof.cli.profile_settings import is_given
+
+if TYPE_CHECKING:
+    from edgeprof.models import ModelFile
+    from edgeprof.profiling import Settings
+    from edgeprof.run import Run
+    from edgeprof.tuning.recipe import Recipe
+
+__all__ = ["Followed", "recipe_options"]
+
+# What a recipe says itself.
+SAID_BY_RECIPES = ("runtime", "threads", "affinity", "spinning", "xnnpack", "provider", "delegate", "clock_caps")
+
+
+def recipe_options(command: click.decorators.FC) -> click.decorators.FC:
+    """`--recipe` and `--without-root`."""
+    path = click.option(
+        "--recipe", "recipe_path", type=click.Path(path_type=Path), metavar="FILE", help="Run as `edgeprof tune` found."
+    )
+    alone = click.option("--without-root", is_flag=True, help="Of a recipe, what needs no permission.")
+    return path(alone(command))
+
+
+class Followed:
+    """A recipe that a command follows.
+
+    Raises:
+        TuningError: the file cannot be used.
+        click.UsageError: an option says something that the recipe says too.
+    """
+
+    def __init__(self, path: Path, settings: Settings, *, without_root: bool = False) -> None:
+        from edgeprof.tuning.recipe import read_recipe, to_settings
+
+        for name in SAID_BY_RECIPES:
+            if is_given(name):
+                option = "--" + name.replace("_", "-").removesuffix("s" if name == "clock_caps" else "")
+                raise click.UsageError(f"{option} and --recipe exclude each other: the recipe says it")
+        self.recipe: Recipe = read_recipe(path)
+        self.settings = to_settings(self.recipe, settings, without_root=without_root)
+
+    def require(self, model: ModelFile) -> None:
+        """Refuse another model than the recipe's."""
+        from edgeprof.tuning.recipe import require_model
+
+        require_model(self.recipe, model.digest, model.name)
+
+    def tell_differences(self, run: Run) -> None:
+        """Say what of a run is not as it was for the recipe."""
+        from edgeprof.tuning.recipe import differences
+
+        for text in differences(self.recipe, run):
+            click.echo(f"edgeprof: {text}", err=True)
