@@ -90,7 +90,7 @@ def _refuse_others(options: dict[str, Any]) -> None:
         if is_given(name):
             option = "--" + name.replace("_", "-")
             raise click.UsageError(
-                f"--sustained and {option} exclude each other: the model runs on and on, and no more"
+                f"--sustained and {option} exclude each other: the model runs on and on, in rounds of its own"
             )
 
 
@@ -123,6 +123,8 @@ def _on_device(
                     continue
                 n_failed += not is_kept
                 _print(render_sustained(found[-1]), options["json_path"])
+                if store is not None and is_kept:
+                    click.echo(f"edgeprof: kept as run {run.id}: edgeprof runs sustained {run.id}", err=True)
                 for note in run.notes:
                     click.echo(f"edgeprof: {model.name}: {note}", err=True)
     except EdgeprofError as error:
