@@ -11,7 +11,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 from device_agents.machine import Machine
 from device_agents.runtimes import Recorded, RuntimeRefusal
 from device_agents.runtimes.options import require_options
-from device_agents.runtimes.simulated_costs import Placed
+from device_agents.runtimes.simulated_costs import Placed, Rates
 from device_agents.runtimes.simulated_machine import SimulatedMachine
 from device_agents.runtimes.tensors import concrete_shapes, require_sizes
 from device_agents.wire import Job, Kernel, TensorInfo, Work
@@ -145,20 +145,20 @@ class SimulatedSession:
         """What every operator takes at the clocks of now."""
         clocks_hz = self._machine.clocks_hz
         if clocks_hz not in self._known:
-            times_s = tuple(self._placed.seconds(item, clocks_hz) for item in self._job.work)
-            powers_w = tuple(self._operator_w(item) for item in self._job.work)
+            rates = self._placed.at(clocks_hz)
+            times_s = tuple(rates.seconds(item) for item in self._job.work)
+            powers_w = tuple(self._operator_w(item, rates) for item in self._job.work)
             overhead_s = self._machine.board.run_overhead_s
             energy_j = sum(time * power for time, power in zip(times_s, powers_w))
             energy_j += overhead_s * self._machine.power_w(self._busy)
             self._known[clocks_hz] = AtClocks(times_s, powers_w, overhead_s + sum(times_s), energy_j)
         return self._known[clocks_hz]
 
-    def _operator_w(self, item: Work) -> float:
+    def _operator_w(self, item: Work, rates: Rates) -> float:
         """Power while it runs; what a job says of it holds at the highest clock."""
         machine, cluster = self._machine, self._placed.first
         slowed = machine.clocks_hz[cluster] / machine.board.clusters[cluster].clocks_hz[-1]
-        own_w = item.active_w
-        active_w = self._placed.active_w(item, machine.clocks_hz) if own_w is None else own_w * slowed
+        active_w = rates.active_w(item) if item.active_w is None else item.active_w * slowed
         return machine.board.idle_w + active_w * (item.in_model_power if len(self._job.work) > 1 else 1.0)
 
     def read_outputs(self) -> List[bytes]:
