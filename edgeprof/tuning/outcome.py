@@ -1,6 +1,7 @@
 """What the measurements of a tuning come to: the best, what cannot be told from it, and how the default does beside it.
 
-Of configurations that cannot be told apart the one that asks least is chosen: the default, then one without root.
+Of configurations that cannot be told apart the one that asks least is chosen: the default, then one without root; of
+several of those the one whose interval ends lowest.
 """
 
 from __future__ import annotations
@@ -94,8 +95,11 @@ def judge(seen: Sequence[Seen], default: Configuration, objective: Objective) ->
     if not rivals:
         return None
     best = rivals[0]
-    ties = tuple(one for one in rivals[1:] if one.keeps_budget == best.keeps_budget and one.value.overlaps(best.value))
-    chosen = min((best, *ties), key=lambda one: _asks(one.configuration, default))
+    alike = [one for one in rivals if one.keeps_budget == best.keeps_budget]
+    # The smallest may be the least certain: what another one surely beats is no tie.
+    limit = min(one.value.high for one in alike)
+    ties = tuple(one for one in alike[1:] if one.value.low <= limit)
+    chosen = min((best, *ties), key=lambda one: (_asks(one.configuration, default), one.value.high))
     alone = contenders([one for one in places if not seen[one.place].configuration.needs])
     failed = tuple(one for one in seen if one.failure is not None)
     return Outcome(

@@ -27,6 +27,7 @@ from edgeprof.tuning.objective import Objective
 from edgeprof.tuning.recipe import read_recipe
 from edgeprof.tuning.session import Wish, tune_on
 from tests.integration.command_line import CommandLine
+from tests.integration.test_docs import said_by_each_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -331,3 +332,16 @@ def test_help_has_an_example_and_the_defaults(typed: CommandLine) -> None:
     assert "edgeprof tune model.tflite -d phone --objective energy --latency-budget 30ms" in done.stdout
     assert re.search(r"--resume +Go on", done.stdout)
     assert Objective().name == "latency"
+
+
+@pytest.mark.timeout(600)
+def test_the_page_about_tuning_can_be_followed_to_its_end(tmp_path: Path) -> None:
+    said = said_by_each_command(Path(__file__).parents[2] / "docs" / "how-to" / "tune.md", tmp_path)
+
+    printed = [" ".join(text.split()) for text in said.values()]
+    assert any("SIMULATED board" in text and "latency against energy" in text for text in printed)
+    assert any("median of 5 runs" in text for text in printed)
+    assert any("of them in earlier sittings" in text for text in printed)
+    assert re.search(r"\d+ \([\d, ]*\) \(", printed[-1])
+    for name in ("phone.toml", "here.toml", "quick.toml", "pi5.toml"):
+        read_recipe(tmp_path / name)

@@ -58,6 +58,18 @@ def test_a_default_that_cannot_be_told_from_the_best_is_handed_over_and_called_a
     assert "the default is as good" in conclusion(found)
 
 
+def test_what_a_certain_one_surely_beats_is_no_tie_of_an_uncertain_one() -> None:
+    found = judged(
+        seen(DEFAULT, 0.010, 0.044, 0.1), seen(BIG, 0.012, 0.017, 0.9), seen(LITTLE, 0.012, 0.018, 0.1),
+        objective=Objective(name="energy"),
+    )  # fmt: skip
+
+    assert found.best.configuration == BIG
+    assert [one.configuration for one in found.ties] == [LITTLE]
+    assert found.chosen.configuration == LITTLE, "nearly as small, and certain"
+    assert not found.is_default_as_good
+
+
 def test_of_two_that_cannot_be_told_apart_the_one_without_root_is_handed_over() -> None:
     found = judged(seen(DEFAULT, 0.010, 0.050), seen(BIG, 0.012, 0.0301), seen(CAPPED, 0.014, 0.030))
 
