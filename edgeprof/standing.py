@@ -81,9 +81,9 @@ def standings(found: Sequence[Sustained]) -> Standings | None:
 
 
 def _names(found: Sequence[Sustained]) -> list[str]:
-    """The models' names, with the run where two have the same."""
-    names = [one.model for one in found]
-    return [f"{one.model} ({one.run})" if names.count(one.model) > 1 else one.model for one in found]
+    """The models' names with their batches, and with the run where two are still the same."""
+    names = [one.model if one.batch is None else f"{one.model}, batch {one.batch}" for one in found]
+    return [f"{name} ({one.run})" if names.count(name) > 1 else name for name, one in zip(names, found, strict=True)]
 
 
 def _order(a: Stretch, b: Stretch) -> int:

@@ -105,6 +105,7 @@ class Sustained:
     run: str
     model: str
     model_digest: str
+    batch: int | None
     device: str
     runtime: str
     origin: str
@@ -159,6 +160,7 @@ def sustained(run: Run) -> Sustained:
         run=run.id,
         model=job.model.name,
         model_digest=job.model.digest,
+        batch=job.options.batch,
         device=run.device,
         runtime=job.runtime,
         origin=profile.origin,

@@ -50,20 +50,27 @@ def schedule(lasts_s: float) -> Schedule:
     )
 
 
-def on_board(board: str, *, threads: int = 4, lasts_s: float = 420.0, run_s: float = 0.2) -> Run:
-    """A model of one operator, of `run_s` at the highest clock, on a simulated board."""
+HEAVY = Work("conv", "Conv", 1, 1, time_s=0.2)
+
+
+def on_board(
+    board: str, *, threads: int = 4, lasts_s: float = 420.0, work: Work = HEAVY, name: str = "heavy.onnx"
+) -> Run:
+    """A model of one operator on a simulated board."""
     job = Job(
-        ModelRef("heavy.onnx", "onnx", "e" * 64, ()),
+        ModelRef(name, "onnx", "e" * 64, ()),
         "simulated",
         RuntimeOptions(threads=threads),
         schedule=schedule(lasts_s),
         board=board_to_simulate(board),
-        work=(Work("conv", "Conv", 1, 1, time_s=run_s),),
+        work=(work,),
     )
     machine = machine_for(job)
     session = open_session(job, "", machine, False)
-    rounds = measure._rounds(partial(measure.timed_runs, session.run, machine.now), job, machine, ignore, run_s)
-    return make_run(replace(make_profile(), job=job, rounds=rounds, origin=SIMULATED), id=board, device=board)
+    rounds = measure._rounds(partial(measure.timed_runs, session.run, machine.now), job, machine, ignore, 0.2)
+    return make_run(
+        replace(make_profile(), job=job, rounds=rounds, origin=SIMULATED), id=f"{board}-{name}", device=board
+    )
 
 
 def of_numbers(

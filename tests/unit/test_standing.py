@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from device_agents.wire import Work
+from edgeprof.models import board_to_simulate
 from edgeprof.standing import standings
 from edgeprof.sustained import Sustained, sustained
-from tests.unit.sustained_runs import of_numbers
+from tests.unit.sustained_runs import of_numbers, on_board
 
 
 def model(name: str, first_s: float, last_s: float, *, warm_c: float = 41.0, seed: int = 0, **fields: Any) -> Sustained:
@@ -28,6 +31,27 @@ def test_a_model_that_throttles_falls_behind_one_that_does_not() -> None:
     assert [(one.model, one.first_rank, one.last_rank) for one in found.models] == [("small", 2, 1), ("big", 1, 2)]
     assert found.tau == -1.0
     assert found.swaps == ("big is faster than small in the first minute, and slower in the last",)
+    assert found.doubts == ()
+
+
+def test_on_a_board_that_throttles_a_model_that_computes_falls_behind_one_that_moves_memory() -> None:
+    board = board_to_simulate("pi-4")
+    (cluster,) = board.clusters
+    macs = round(0.20 * cluster.cores * cluster.macs_per_cycle * cluster.clocks_hz[-1])
+    computes = Work("conv", "Conv", macs, 1)
+    moves = Work("add", "Add", 1, round(0.21 * board.memory_bytes_per_s))
+
+    found = standings(
+        [
+            sustained(on_board("pi-4", work=computes, name="computes")),
+            sustained(on_board("pi-4", work=moves, name="moves")),
+        ]
+    )
+
+    assert found is not None
+    assert [(one.model, one.first_rank, one.last_rank) for one in found.models] == [("moves", 2, 1), ("computes", 1, 2)]
+    assert found.swaps == ("computes is faster than moves in the first minute, and slower in the last",)
+    assert found.tau == -1.0
     assert found.doubts == ()
 
 
@@ -75,6 +99,16 @@ def test_models_of_the_same_name_are_told_apart_by_their_runs_and_one_alone_has_
     assert found is not None
     assert [one.model for one in found.models] == ["a (x)", "a (y)"]
     assert standings([model("a", 0.010, 0.012)]) is None
+
+
+def test_the_same_model_in_several_batches_is_told_apart_by_them() -> None:
+    def batched(batch: int) -> Sustained:
+        return replace(model("net", 0.01 * batch, 0.012 * batch, seed=batch), batch=batch)
+
+    found = standings([batched(1), batched(4)])
+
+    assert found is not None
+    assert [one.model for one in found.models] == ["net, batch 1", "net, batch 4"]
 
 
 def test_doubts_of_a_model_and_different_times_are_doubts_of_the_comparison() -> None:
