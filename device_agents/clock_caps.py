@@ -25,6 +25,7 @@ from device_agents.clock_record import (
     keep,
     put_back_leftovers,
     read_limit_khz,
+    settled_khz,
 )
 from device_agents.machine import Machine
 from device_agents.topology import CPUFREQ, limit_file, read_policies
@@ -224,7 +225,7 @@ def _set(machine: Machine, change: Change) -> Change:
     """Lower one limit, and look what the kernel makes of it: a driver may round it, but never above the cap."""
     try:
         machine.write(limit_file(change.policy), str(change.limit_khz))
-        found_khz = read_limit_khz(machine, change.policy)
+        found_khz = settled_khz(machine, change.policy, change.limit_khz * ROUNDING)
     except OSError as error:
         if error.errno in NOT_ALLOWED:
             raise _not_allowed(change.policy, f"{limit_file(change.policy)}: {error.strerror}") from error

@@ -6,7 +6,8 @@ puts back what it says. After a restart there is nothing to put back: the kernel
 
 The kernel keeps one limit for each who asks, and shows the lowest of them (kernel: power/pm_qos_interface). What is
 written to scaling_max_freq is the user's; while heat holds a clock down its own is shown, and the user's is there all
-the same.
+the same. What is written is shown some moments later: a work queue does the rest (drivers/cpufreq/cpufreq.c,
+cpufreq_notifier_max).
 """
 
 import contextlib
@@ -31,8 +32,8 @@ RECORD_BYTES = 65_536
 THERMAL = "/sys/class/thermal"
 # Cooling devices that lower clocks, by their types' beginnings (drivers/thermal/cpufreq_cooling.c, ACPI's processor).
 CLOCK_COOLERS = ("cpufreq", "thermal-cpufreq", "Processor")
-# The kernel follows a cooling device a moment later; a driver may be busy for one.
-TRIES, AGAIN_S = 5, 0.1
+# How long the kernel may take to show what was asked of it, even on a busy board.
+TRIES, AGAIN_S = 30, 0.1
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,21 @@ def read_limit_khz(machine: Machine, policy: str) -> int:
     return int(machine.read(limit_file(policy)))
 
 
+def settled_khz(machine: Machine, policy: str, most_khz: float) -> int:
+    """The limit of a policy once it is at most this; what it is in the end if it does not come down.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    now_khz = read_limit_khz(machine, policy)
+    for _ in range(TRIES):
+        if now_khz <= most_khz:
+            break
+        machine.sleep(AGAIN_S)
+        now_khz = read_limit_khz(machine, policy)
+    return now_khz
+
+
 def is_held_by_heat(machine: Machine) -> bool:
     """Whether the kernel holds clocks down because of heat: limits that are read are not the user's then."""
     for name in machine.list(THERMAL):
@@ -181,19 +197,21 @@ def is_held_by_heat(machine: Machine) -> bool:
 
 
 def _put_back(machine: Machine, change: Change) -> List[str]:
-    now_khz = 0
+    is_written, now_khz = False, 0
     for attempt in range(TRIES):
-        if attempt:
+        if attempt > 1:
             machine.sleep(AGAIN_S)
         now_khz = read_limit_khz(machine, change.policy)
-        if now_khz == change.before_khz:
+        is_hot = is_held_by_heat(machine)
+        if now_khz == change.before_khz and (is_written or change.found_khz is not None):
             return []
-        if _is_ours(now_khz, change, is_hot=is_held_by_heat(machine)):
+        if is_written and now_khz < change.before_khz and is_hot:
+            return []
+        if not is_written and _is_ours(now_khz, change, is_hot=is_hot):
             machine.write(limit_file(change.policy), str(change.before_khz))
-            now_khz = read_limit_khz(machine, change.policy)
-            if now_khz == change.before_khz or (now_khz < change.before_khz and is_held_by_heat(machine)):
-                return []
-            raise ValueError(f"it reads {_mhz(now_khz)}")
+            is_written = True
+    if is_written:
+        raise ValueError(f"it reads {_mhz(now_khz)} all the same")
     return [
         f"somebody else set the limit of {change.policy} to {_mhz(now_khz)} meanwhile, from our "
         f"{_mhz(change.limit_khz)}: it was left so (before, it was {_mhz(change.before_khz)})"
@@ -201,8 +219,8 @@ def _put_back(machine: Machine, change: Change) -> List[str]:
 
 
 def _is_ours(now_khz: int, change: Change, *, is_hot: bool) -> bool:
-    if change.found_khz is None:  # killed between writing and looking: whatever is lower
-        return now_khz < change.before_khz
+    if change.found_khz is None:  # killed between writing and looking: ours may still be on its way
+        return now_khz <= change.before_khz
     return now_khz in (change.limit_khz, change.found_khz) or (is_hot and now_khz < change.limit_khz)
 
 

@@ -12,15 +12,15 @@ import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Tuple
 
-from device_agents import files
+from device_agents import clock_record, files
 from device_agents.decoding import WireError
+from device_agents.machine import Machine
 from device_agents.runtimes import RUNTIMES, machine_for
 from device_agents.streams import LineBuffer
 from device_agents.wire import (
     ENERGY_PASS,
     LATENCY,
     MAX_REPLY_BYTES,
-    MEASURED,
     OPERATORS,
     OUTPUTS,
     Job,
@@ -119,9 +119,12 @@ class Task:
         self._stack.close()
 
     def _cap_clocks(self) -> Optional[Refused]:
-        """Cap the device's clocks, if that is asked for and anything is timed; a simulated board does it by itself."""
-        machine = machine_for(self.job) if self.job.clock_caps and self._first_pass != OUTPUTS else None
-        if machine is None or machine.origin != MEASURED:
+        """Before anything is timed, put back what killed jobs left, and cap the clocks that this one wants capped."""
+        if self._first_pass == OUTPUTS or self.job.runtime == "simulated":  # a simulated board caps its own
+            return None
+        machine = Machine()
+        clock_record.put_back_leftovers(machine)
+        if not self.job.clock_caps:
             return None
         from device_agents.clock_caps import MARGIN_S, CappedClocks, ClockError
 

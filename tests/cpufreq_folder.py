@@ -13,6 +13,24 @@ COOLER = "/sys/class/thermal/cooling_device0"
 BIG_MIDR, LITTLE_MIDR = 0x410FD083, 0x410FD034
 
 
+class LateMachine(MovedMachine):
+    """What is written is seen when some time has passed, as with a real cpufreq; the last of several writes counts."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.clock_s = 0.0
+        self._on_its_way: dict[str, str] = {}
+
+    def write(self, path: str, text: str) -> None:
+        self._on_its_way[path] = text
+
+    def sleep(self, seconds: float) -> None:
+        self.clock_s += seconds
+        for path, text in self._on_its_way.items():
+            super().write(path, text)
+        self._on_its_way.clear()
+
+
 class CpufreqFolder:
     """CPUs 0 and 1 are big and share policy0, 2 and 3 are little and share policy2."""
 

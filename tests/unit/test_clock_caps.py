@@ -17,7 +17,8 @@ from device_agents.clock_caps import CappedClocks, ClockError
 from device_agents.clock_record import Change, keep, put_back_leftovers
 from device_agents.lease import acquire, holder
 from device_agents.wire import Claim, ClockCap
-from tests.cpufreq_folder import COOLER, CPUS, CpufreqFolder
+from tests.cpufreq_folder import COOLER, CPUS, CpufreqFolder, LateMachine
+from tests.moved_machine import MovedMachine
 
 REPOSITORY = Path(__file__).parents[2]
 # The guard of the packed agent, but for the folder that it takes for the device's files.
@@ -89,6 +90,10 @@ class Holder:
     def kill(self) -> None:
         self.process.kill()
         self.process.communicate()
+
+    def kill_guard(self) -> None:
+        os.kill(self.guard_pid, signal.SIGKILL)
+        until(lambda: is_gone(self.guard_pid), "the guard is dead")
 
 
 @pytest.fixture
@@ -181,6 +186,37 @@ def test_a_limit_that_heat_lowered_below_the_cap_is_still_ours(folder: CpufreqFo
 
     assert changed is None
     assert folder.limit_khz() == FULL_KHZ
+
+
+def test_a_kernel_that_takes_its_time_is_waited_for(folder: CpufreqFolder, guard: str) -> None:
+    machine = LateMachine(folder.root)
+    clocks = CappedClocks(machine, (sys.executable, guard), None, 60.0)
+
+    clocks.apply((ClockCap("policy0", 1e9),))
+    capped, waited_s = folder.limit_khz(), machine.clock_s
+    clocks.close()
+
+    assert (capped, clocks.in_force) == (CAP_KHZ, "policy0: 1000 MHz")
+    assert waited_s == pytest.approx(0.1)
+    assert folder.limit_khz() == FULL_KHZ
+
+
+def test_a_driver_that_does_not_take_a_cap_is_given_up(folder: CpufreqFolder, guard: str) -> None:
+    class Stubborn(MovedMachine):
+        def write(self, path: str, text: str) -> None:
+            """Accepts everything, and does nothing."""
+
+        def sleep(self, seconds: float) -> None:
+            """Nothing comes of waiting, either."""
+
+    clocks = CappedClocks(Stubborn(folder.root), (sys.executable, guard), None, 60.0)
+
+    with pytest.raises(ClockError, match="to be capped at 1000 MHz, but its limit is 1800 MHz after that") as caught:
+        clocks.apply((ClockCap("policy0", 1e9),))
+    clocks.close()
+
+    assert caught.value.kind == "clock-not-set"
+    assert (folder.limit_khz(), clocks.notes) == (FULL_KHZ, [])
 
 
 # --- what is refused, with nothing changed -------------------------------------------------------------------------
@@ -331,7 +367,7 @@ def test_a_killed_guard_is_made_up_for_by_its_agent(folder: CpufreqFolder, clock
 def test_whoever_starts_next_puts_back_what_agent_and_guard_were_killed_over(
     folder: CpufreqFolder, holding: Holder, records: Path
 ) -> None:
-    os.kill(holding.guard_pid, signal.SIGKILL)
+    holding.kill_guard()
     while_it_lives = put_back_leftovers(folder.machine), folder.limit_khz()
     holding.kill()
     left = folder.limit_khz()
@@ -347,7 +383,7 @@ def test_whoever_starts_next_puts_back_what_agent_and_guard_were_killed_over(
 def test_the_next_job_starts_from_what_was_before_the_last(
     folder: CpufreqFolder, holding: Holder, clocks: CappedClocks
 ) -> None:
-    os.kill(holding.guard_pid, signal.SIGKILL)
+    holding.kill_guard()
     holding.kill()
 
     clocks.apply((ClockCap("policy0", 600e6),))
@@ -377,6 +413,17 @@ def test_an_agent_killed_between_writing_and_looking_is_made_up_for(folder: Cpuf
     notes = put_back_leftovers(folder.machine)
 
     assert (notes, folder.limit_khz("policy0"), folder.limit_khz("policy2")) == ([], FULL_KHZ, FULL_KHZ)
+
+
+def test_a_cap_that_is_still_on_its_way_is_put_back_too(folder: CpufreqFolder) -> None:
+    machine = LateMachine(folder.root)
+    keep((Change("policy0", FULL_KHZ, CAP_KHZ),)).close()
+    machine.write(f"{CPUS}/cpufreq/policy0/scaling_max_freq", str(CAP_KHZ))  # then the agent and its guard were killed
+
+    notes = put_back_leftovers(machine)
+    machine.sleep(1.0)
+
+    assert (notes, folder.limit_khz()) == ([], FULL_KHZ)
 
 
 def test_a_limit_that_cannot_be_put_back_is_tried_again(folder: CpufreqFolder, records: Path) -> None:
