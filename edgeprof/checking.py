@@ -125,6 +125,7 @@ def settings_of(base: Run) -> Settings:
         seed=job.seed,
         deadline_s=job.deadline_s,
         check_outputs=False,
+        clock_caps=job.clock_caps,
     )
 
 
