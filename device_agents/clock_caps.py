@@ -175,6 +175,13 @@ def _change(machine: Machine, policy: ClockPolicy, cap: ClockCap) -> Change:
     if policy.max_hz is None:
         raise ClockError("clock-not-set", f"{limit_file(policy.name)} cannot be read")
     before_khz = round(policy.max_hz / 1e3)
+    if policy.hardware_max_hz and policy.max_hz < policy.hardware_max_hz and is_held_by_heat(machine):
+        raise ClockError(
+            "clock-not-set",
+            f"heat holds the clock of {policy.name} down to {_mhz(before_khz)}: what its limit is without that cannot "
+            "be told, and so not put back",
+            "let the device cool, and measure again",
+        )
     if before_khz <= limit_khz:
         return Change(policy.name, before_khz, before_khz)
     if policy.min_hz is not None and policy.min_hz > limit_khz * 1e3:
@@ -186,13 +193,6 @@ def _change(machine: Machine, policy: ClockPolicy, cap: ClockCap) -> Change:
         )
     if not policy.settable:
         raise _not_allowed(policy.name, policy.not_settable or "it may not be set")
-    if policy.hardware_max_hz and policy.max_hz < policy.hardware_max_hz and is_held_by_heat(machine):
-        raise ClockError(
-            "clock-not-set",
-            f"heat holds the clock of {policy.name} down to {_mhz(before_khz)}: what its limit is without that cannot "
-            "be told, and so not put back",
-            "let the device cool, and measure again",
-        )
     return Change(policy.name, before_khz, limit_khz)
 
 
