@@ -31,8 +31,8 @@ DEFAULT, START, SEARCH, RACE = "default", "start", "search", "race"
 SHARE_OF_START, FEWEST_IN_START = 0.25, 6
 SHARE_OF_RACE, MOST_IN_RACE = 0.2, 16
 # When no more than so much, as a share, is expected of any candidate, what is expected is put to the test where nothing
-# was measured yet; the search ends when so many tests in a row brought nothing better.
-WORTH, TESTS = 1e-3, 12
+# was measured yet; the search ends when so many tests in a row, or such a share of the budget, brought nothing better.
+WORTH, FEWEST_TESTS, SHARE_OF_TESTS = 1e-3, 12, 0.15
 # Lengths and amplitudes are fitted anew when there are so many times as many measurements as the last time.
 REFIT_AT = 1.15
 MOST_THOROUGH, FINALISTS = 3, 6
@@ -180,7 +180,7 @@ class _Tuning:
 
     def _search(self, most: int) -> str:
         """Measure where most is expected, until so many were measured in all; says why it ended."""
-        tests = 0
+        tests, wanted = 0, max(FEWEST_TESTS, round(SHARE_OF_TESTS * self._budget))
         while len(self._done) < most:
             open_places = [k for k in range(len(self._configurations)) if k not in self._by_place]
             if not open_places:
@@ -188,7 +188,7 @@ class _Tuning:
             worth = self._worth()[open_places]
             place = open_places[int(np.argmax(worth))]
             if worth.max() < WORTH:
-                if tests == TESTS:
+                if tests == wanted:
                     return f"none of the others is expected to be better by {WORTH:.1%}, and tests agreed"
                 tests, place = tests + 1, self._test(open_places, tests % 2 == 0)
             before = self._best_value()
