@@ -111,13 +111,15 @@ class VirtualBoard:
     """A context manager; entering boots it, from a disk that is clean each time, and leaving ends it.
 
     `folder` holds its keys, and `serial.log`: all that its kernel said. The agent logs in as the ordinary user pi.
+    With `keeps_disk` it has a disk of its own, which `cut_power` leaves as it is.
     """
 
     user = "pi"
 
-    def __init__(self, folder: Path, image: Path, *, machine: str = VIRT) -> None:
+    def __init__(self, folder: Path, image: Path, *, machine: str = VIRT, keeps_disk: bool = False) -> None:
         self.folder = folder
         self.machine = machine
+        self._own_disk = folder / "disk.img" if keeps_disk else None
         self.port = free_port()
         self.serial = folder / "serial.log"
         self.ssh_config = folder / "ssh_config"
@@ -128,6 +130,9 @@ class VirtualBoard:
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True)
         self._make_keys()
+        if self._own_disk is not None:
+            copy = ["cp", "--sparse=always", str(self._image / "disk.img"), str(self._own_disk)]
+            subprocess.run(copy, check=True)
         try:
             self._boot()
             self._connect()
@@ -140,6 +145,15 @@ class VirtualBoard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if self._own_disk is not None:
+            self._own_disk.unlink(missing_ok=True)
+
+    def cut_power(self) -> None:
+        """Off, this instant, and on again: what had not reached its disk is lost."""
+        self.stop()
+        (self.folder / "control").unlink(missing_ok=True)
+        self._boot()
+        self._connect()
 
     def stop(self) -> None:
         """Off, this instant."""
@@ -337,6 +351,8 @@ class VirtualBoard:
 
     def _qemu(self) -> list[str]:
         disk = f"file={self._image / 'disk.img'},format=raw,snapshot=on"
+        if self._own_disk is not None:
+            disk = f"file={self._own_disk},format=raw"
         network = f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"
         command = ["qemu-system-aarch64", "-accel", "tcg,thread=multi", "-display", "none", "-no-reboot"]
         command += ["-monitor", "none", "-serial", f"file:{self.serial}", "-netdev", network]
