@@ -241,7 +241,7 @@ def test_a_store_of_version_1_keeps_its_runs(postgres_server: PostgresServer, da
     url = postgres_server.url(database)
     with Store(url) as store:
         store.add(make_run())
-    for table in ("edgeprof_jobs", "edgeprof_campaigns", "edgeprof_own_costs"):
+    for table in ("edgeprof_jobs", "edgeprof_campaigns", "edgeprof_own_costs", "edgeprof_lineage"):
         postgres_server.sql(f"DROP TABLE {table}", database)
     postgres_server.sql("UPDATE edgeprof_meta SET content = '1'", database)
 
