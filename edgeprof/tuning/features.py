@@ -39,6 +39,7 @@ def _physical(one: Configuration, groups: Sequence[Cluster]) -> list[float]:
     speeds = [
         speed for group, clock, n in zip(groups, clocks, used, strict=True) for speed in [_speed(group) * clock] * n
     ]
+    speeds = speeds or [1.0]  # a device that does not tell its CPUs
     # Voltage rises about in proportion to the clock between half of the highest and the highest.
     power = sum(
         _speed(g) * n * clock * (0.5 + 0.5 * clock) ** 2 for g, clock, n in zip(groups, clocks, used, strict=True)
@@ -52,7 +53,7 @@ def _physical(one: Configuration, groups: Sequence[Cluster]) -> list[float]:
         float(sum(n > 0 for n in used)),
         float(one.placement == ANY),
         float(one.spinning is False),
-        np.log(power),
+        np.log(power or 1.0),
         float(one.xnnpack),
         max(0.0, one.threads / len(speeds) - 1.0),
     ]

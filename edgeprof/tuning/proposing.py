@@ -36,6 +36,8 @@ class Process:
     def __init__(self, candidates: Array) -> None:
         center, scale = candidates.mean(axis=0), np.maximum(candidates.std(axis=0), 1e-9)
         self._z = (candidates - center) / scale
+        if self._z.shape[1] == 0:  # nothing tells them apart
+            self._z = np.zeros((len(candidates), 1))
         d = self._z.shape[1]
         self._theta = np.array([*PRIOR[:3], *[PRIOR[3] + 0.5 * math.log(d)] * d])
         self._prior, self._prior_sd = self._theta.copy(), np.array([*PRIOR_SD[:3], *[PRIOR_SD[3]] * d])
