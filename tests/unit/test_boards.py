@@ -221,6 +221,44 @@ def test_boards_with_a_power_sensor_have_it_in_the_simulation_and_others_do_not(
     assert (sensor.boundary if sensor is not None else None) == boundary
 
 
+INTERACTIONS = """
+[simulation.memory]
+contention = { value = 0.1, source = "assumed: a test" }
+slow_share = { value = 0.5, source = "assumed: a test" }
+
+[simulation.software]
+barrier_s = { value = 2e-6, source = "assumed: a test" }
+
+[simulation.clusters.cpu]
+volts = { value = [0.8, 0.8, 0.9, 1.0], source = "assumed: a test" }
+core_bandwidth_bytes_per_s = { value = 1e9, source = "assumed: a test" }
+"""
+
+
+def test_a_job_carries_what_threads_do_to_each_other_where_the_board_s_file_says_it() -> None:
+    text = text_of("example")
+    for section in INTERACTIONS.strip().split("\n\n"):
+        head, *lines = section.splitlines()
+        text = text.replace(head, "\n".join((head, *lines)))
+
+    plain, given = board_to_simulate("example"), on_the_wire(boards.parse("given", text))
+
+    assert (given.contention, given.slow_memory_share, given.barrier_s) == (0.1, 0.5, 2e-6)
+    assert (given.clusters[0].volts, given.clusters[0].core_bytes_per_s) == ((0.8, 0.8, 0.9, 1.0), 1e9)
+    assert (plain.contention, plain.slow_memory_share, plain.barrier_s) == (0.0, 1.0, 0.0)
+    assert (plain.clusters[0].volts, plain.clusters[0].core_bytes_per_s) == ((), None)
+
+
+def test_voltages_may_stay_and_never_fall() -> None:
+    text = text_of("example").replace(
+        "[simulation.clusters.cpu]",
+        '[simulation.clusters.cpu]\nvolts = { value = [0.8, 0.7], source = "assumed: a test" }',
+    )
+
+    with pytest.raises(boards.BoardError, match=r"clusters\.cpu\.volts is \[0\.8, 0\.7\], falling somewhere"):
+        boards.parse("odd", text)
+
+
 SENSOR = """
 [simulation.sensor]
 boundary = { value = "module", source = "assumed: a test" }

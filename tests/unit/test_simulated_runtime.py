@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from device_agents import conditions
+from device_agents import conditions, topology
 from device_agents.runtimes import RuntimeRefusal, machine_for, simulated
 from device_agents.runtimes.simulated_machine import SimulatedMachine
-from device_agents.wire import SIMULATED, Board, Cluster, FileRef, Job, ModelRef, RuntimeOptions, Work
+from device_agents.wire import SIMULATED, Board, ClockCap, Cluster, FileRef, Job, ModelRef, RuntimeOptions, Work
 
 CPU = Cluster(name="cpu", cores=4, clocks_hz=(0.75e9, 1.05e9, 1.5e9), macs_per_cycle=4.0, core_active_w=2.0)
 BOARD = Board(
@@ -157,6 +157,16 @@ def test_temperature_follows_the_resistance_and_the_capacitance() -> None:
         {"resistance_k_per_w": 0.0},
         {"noise": -0.1},
         {"poll_s": 0.0},
+        {"clusters": (replace(CPU, volts=(0.8, 0.9)),)},
+        {"clusters": (replace(CPU, volts=(1.0, 0.9, 0.8)),)},
+        {"clusters": (replace(CPU, core_bytes_per_s=0.0),)},
+        {"clusters": (replace(CPU, shared_active_w=-1.0),)},
+        {"contention": -0.1},
+        {"slow_memory_share": 0.0},
+        {"slow_memory_share": 1.1},
+        {"balance": 1.1},
+        {"asleep_share": -0.1},
+        {"wake_s": -1e-6},
     ],
 )
 def test_a_board_that_makes_no_sense_is_refused_by_name(changes: dict[str, object]) -> None:
@@ -230,3 +240,179 @@ def test_a_model_larger_than_the_boards_memory_is_refused() -> None:
         opened(job)
 
     assert refused.value.kind == "out-of-memory"
+
+
+# --- what threads and clocks do to each other ---
+
+PINNED_EACH = RuntimeOptions(threads=3, affinity=(2, 3, 0))
+
+
+def on(board: Board, options: RuntimeOptions, work: tuple[Work, ...] = (CONV,), caps: tuple[ClockCap, ...] = ()) -> Job:
+    return replace(JOB, board=board, options=options, work=work, clock_caps=caps)
+
+
+def power_w(job: Job) -> float:
+    """Mean power above rest during one run."""
+    session, machine = opened(job)
+    board = machine.board
+    before_c = machine.temperature_c
+    start_s = machine.now()
+    session.run()
+    kept = math.exp(-(machine.now() - start_s) / (board.resistance_k_per_w * board.capacitance_j_per_k))
+    settled_c = (machine.temperature_c - before_c * kept) / (1.0 - kept)
+    return (settled_c - board.ambient_c) / board.resistance_k_per_w - board.idle_w
+
+
+def test_a_cap_holds_the_clock_of_its_cluster_at_the_step_below_and_the_files_tell_so() -> None:
+    job = on(BIG_LITTLE, RuntimeOptions(threads=2), caps=(ClockCap("policy2", 1.6e9),))
+    session, machine = opened(job)
+
+    session.run()
+    seen = conditions.read(machine)
+
+    assert [clock.max_hz for clock in seen.clocks] == [1.0e9, 1.5e9]
+    assert [clock.hardware_max_hz for clock in seen.clocks] == [1.0e9, 2.0e9]
+    assert latency_s(job) == pytest.approx(600e6 / (2 * 8 * 1.5e9) + 4e-6 * 2.0 / 1.5)
+    assert session.in_force["clock_cap policy2"] == "1600000000 Hz"
+
+
+def test_a_cap_below_the_lowest_step_leaves_that_step_and_heat_may_lower_a_capped_clock_further() -> None:
+    machine = SimulatedMachine(replace(BIG_LITTLE, trip_c=36.0), 0)
+    machine.cap((ClockCap("policy0", 1.0), ClockCap("policy2", 1.5e9)))
+    capped = machine.clocks_hz
+    machine.work(3.5, (0, 2))
+
+    assert capped == (0.5e9, 1.5e9)
+    assert machine.clocks_hz == (0.5e9, 1.0e9)
+
+
+def test_a_cap_of_a_policy_that_the_board_does_not_have_is_refused_with_those_it_has() -> None:
+    with pytest.raises(RuntimeRefusal, match="has no clock policy 'policy1'") as refused:
+        opened(on(BIG_LITTLE, RuntimeOptions(), caps=(ClockCap("policy1", 1e9),)))
+
+    assert refused.value.kind == "bad-option"
+    assert "policy0, policy2" in refused.value.advice
+
+
+def test_the_kernel_s_capacities_are_of_speed_and_the_topology_can_be_read() -> None:
+    told = topology.read(SimulatedMachine(BIG_LITTLE, 0))
+
+    assert [cpu.capacity for cpu in told.cpus] == [256, 256, 1024, 1024]
+    assert [cpu.policy for cpu in told.cpus] == ["policy0", "policy0", "policy2", "policy2"]
+    assert all(cpu.usable for cpu in told.cpus)
+    assert [policy.clocks_hz for policy in told.policies] == [LITTLE.clocks_hz, BIG.clocks_hz]
+    assert all(policy.settable for policy in told.policies)
+
+
+def test_with_voltages_power_goes_with_their_square_and_what_a_cluster_shares_does_not_go_with_the_clock() -> None:
+    big = replace(BIG, volts=(0.6, 0.8, 1.0), shared_active_w=0.4)
+    machine = SimulatedMachine(replace(BIG_LITTLE, clusters=(LITTLE, big)), 0)
+
+    machine.cap((ClockCap("policy2", 1.0e9),))
+
+    assert machine.power_w((0, 2)) == pytest.approx(1.0 + 0.4 + 2 * 3.0 * 0.5 * 0.36)
+    assert machine.power_w((0, 0)) == 1.0
+
+
+def test_a_model_that_moves_much_takes_least_energy_between_the_lowest_and_the_highest_clock() -> None:
+    cpu = replace(CPU, volts=(0.7, 0.8, 1.1), shared_active_w=2.0)
+    board = replace(BOARD, clusters=(cpu,), noise=0.0, trip_c=200.0)
+    mixed = (replace(CONV, macs=400_000_000), COPY)
+
+    def energy_j(clock_hz: float) -> float:
+        job = on(board, RuntimeOptions(), mixed, (ClockCap("policy0", clock_hz),))
+        return power_w(job) * latency_s(job)
+
+    low, middle, high = (energy_j(hz) for hz in cpu.clocks_hz)
+
+    assert middle < 0.97 * low
+    assert middle < 0.9 * high
+
+
+def test_moving_is_bound_by_what_a_core_and_a_cluster_can_draw_and_cores_contend() -> None:
+    drawing = replace(CPU, core_bytes_per_s=1e9, bytes_per_s=2.5e9)
+    board = replace(BOARD, clusters=(drawing,), noise=0.0)
+    contended = replace(board, contention=0.1)
+
+    def moving_s(board: Board, threads: int) -> float:
+        return latency_s(on(board, RuntimeOptions(threads=threads), (COPY,))) - 4e-6
+
+    assert [moving_s(board, n) for n in (1, 2, 4)] == pytest.approx([0.4, 0.2, 0.16])
+    assert [moving_s(contended, n) for n in (1, 2, 4)] == pytest.approx([0.4, 0.22, 0.16 * 1.3])
+
+
+def test_memory_falls_off_a_cliff_when_no_busy_cluster_has_the_clock_for_it() -> None:
+    board = replace(BOARD, clusters=(replace(CPU, full_memory_from_hz=1.0e9),), noise=0.0, slow_memory_share=0.5)
+
+    def moving_s(clock_hz: float) -> float:
+        caps = (ClockCap("policy0", clock_hz),)
+        return latency_s(on(board, RuntimeOptions(), (replace(COPY, macs=0),), caps)) - 4e-6 * 1.5e9 / clock_hz
+
+    assert [moving_s(hz) for hz in CPU.clocks_hz] == pytest.approx([0.2, 0.1, 0.1])
+
+
+def test_barriers_cost_for_each_thread_and_more_across_clusters() -> None:
+    board = replace(BIG_LITTLE, barrier_s=1e-5, crossing_s=3e-5)
+    nothing = (Work("nothing", "Identity", 0, 0),)
+
+    def around_s(affinity: tuple[int, ...]) -> float:
+        return latency_s(on(board, RuntimeOptions(threads=len(affinity), affinity=affinity), nothing)) - 4e-6
+
+    assert around_s((2,)) == pytest.approx(0.0, abs=1e-9)
+    assert around_s((2, 3)) == pytest.approx(1e-5)
+    assert around_s((2, 3, 0)) == pytest.approx(2e-5 + 3e-5)
+
+
+def test_the_calling_thread_is_on_the_first_cpu_of_those_that_are_pinned_one_to_one() -> None:
+    nothing = (Work("nothing", "Identity", 0, 0),)
+
+    first_big, first_little = (
+        latency_s(on(BIG_LITTLE, RuntimeOptions(threads=2, affinity=cpus), nothing)) for cpus in ((2, 0), (0, 2))
+    )
+
+    assert first_big == pytest.approx(4e-6)
+    assert first_little == pytest.approx(8e-6)
+
+
+def test_threads_that_do_not_spin_must_be_woken_and_take_less_power_while_they_wait() -> None:
+    board = replace(BIG_LITTLE, wake_s=5e-3, asleep_share=0.1, trip_c=200.0)
+    spinning, sleeping = (on(board, replace(PINNED_EACH, spinning=spins)) for spins in (None, False))
+
+    assert latency_s(sleeping) == pytest.approx(latency_s(spinning) + 5e-3)
+    # The big cores wait for the little one three quarters of the time.
+    assert power_w(spinning) == pytest.approx(2 * 3.0 + 0.25, rel=1e-3)
+    assert power_w(sleeping) < 0.5 * power_w(spinning)
+    assert latency_s(replace(sleeping, options=RuntimeOptions(spinning=False))) == pytest.approx(600e6 / 16e9 + 4e-6)
+
+
+def test_a_core_that_waits_for_memory_takes_its_share_of_power() -> None:
+    board = replace(BOARD, noise=0.0, stalled_share=0.3, trip_c=200.0, operator_overhead_s=0.0)
+
+    assert power_w(on(board, RuntimeOptions(), (COPY,))) == pytest.approx(0.6, rel=1e-3)
+    assert power_w(on(board, RuntimeOptions(), (CONV,))) == pytest.approx(2.0, rel=1e-3)
+
+
+def test_threads_that_the_kernel_places_on_unlike_cores_wander_and_pinned_ones_do_not() -> None:
+    board = replace(BIG_LITTLE, migration=0.5)
+
+    def computing_s(options: RuntimeOptions) -> float:
+        return latency_s(on(board, options)) - 4e-6
+
+    assert computing_s(RuntimeOptions(threads=2)) == pytest.approx(1.5 * 600e6 / 32e9)
+    assert computing_s(RuntimeOptions(threads=2, affinity=(2, 3))) == pytest.approx(600e6 / 32e9)
+    assert computing_s(PINNED_EACH) == pytest.approx(600e6 / 12e9)
+    assert latency_s(on(replace(BOARD, noise=0.0, migration=0.5), RuntimeOptions())) == pytest.approx(0.1 + 4e-6)
+
+
+def test_spinning_threads_without_a_core_of_their_own_collide() -> None:
+    board = replace(BIG_LITTLE, collision=2.0)
+    crowded = RuntimeOptions(threads=3, affinity=(2, 3))
+
+    assert latency_s(on(board, crowded)) == pytest.approx(600e6 / 32e9 * (1 + 2.0 * 0.5) + 4e-6)
+    assert latency_s(on(board, replace(crowded, spinning=False))) == pytest.approx(600e6 / 32e9 + 4e-6)
+
+
+def test_parts_may_go_by_the_speed_of_the_cores() -> None:
+    fair = replace(BIG_LITTLE, balance=1.0)
+
+    assert latency_s(on(fair, PINNED_EACH)) == pytest.approx(600e6 / (2 * 16e9 + 4e9) + 4e-6)
