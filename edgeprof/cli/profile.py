@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeprof import gate_timeout
+from edgeprof.cli.measuring import keep, tell, tell_assumptions, when_free
 from edgeprof.cli.profile_settings import to_batches, to_settings
 from edgeprof.cli.stores import open_store, store_option
-from edgeprof.cli.sustained import Duration, run_sustained
+from edgeprof.cli.sustained import SustainedTime, run_sustained
 
 if TYPE_CHECKING:
     from edgeprof.errors import EdgeprofError
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from edgeprof.run import Run
     from edgeprof.store import Store
 
-LEASE_RETRY_S = 2.0
 EXIT_ERROR, EXIT_SOME_FAILED, EXIT_NOT_TRUSTED = 1, 3, 4
 MOST_THREADS = 1024
 MOST_STREAMS = 256
@@ -168,7 +167,7 @@ class Seconds(click.FloatRange):
 @click.option(
     "--sustained",
     "sustained_s",
-    type=Duration(),
+    type=SustainedTime(),
     metavar="DURATION",
     help="Run each model without rest for so long, as 20m: when the device throttles, and who is fastest then.",
 )
@@ -235,7 +234,7 @@ def profile(
         for path in models
         for batch in batches
     ]
-    _tell_assumptions(jobs)
+    tell_assumptions([model for model, _ in jobs])
     runs, n_failed = _run_all(devices, jobs, options)
     if len(batches) > 1:
         _show_sweeps(runs, options)
@@ -255,13 +254,6 @@ def _choose(fleet: Any, names: tuple[str, ...], groups: tuple[str, ...], every: 
         chosen += fleet.devices
     unique = {device.name: device for device in chosen}
     return list(unique.values()) or [fleet.device("local")]
-
-
-def _tell_assumptions(jobs: list[tuple[ModelFile, Settings]]) -> None:
-    """Before minutes are spent: which sizes nobody gave, and what is worth knowing of the values."""
-    lines = {(model.name, note) for model, _ in jobs for note in (*model.inputs.assumptions, *model.inputs.notes)}
-    for name, note in sorted(lines):
-        click.echo(f"edgeprof: {name}: {note}", err=True)
 
 
 def _show_sweeps(runs: list[Run], options: dict[str, Any]) -> None:
@@ -307,10 +299,10 @@ def _run_all(
                             run = _measure(opened, model, settings, options["wait_s"])
                         except EdgeprofError as error:
                             n_failed += 1
-                            _tell(error, options["debug"])
+                            tell(error, options["debug"])
                             continue
                         # Kept before it is shown: a reader of our output that has left must not cost a measurement.
-                        kept = list(_keep(run, store))
+                        kept = list(keep(run, store))
                         if settings.energy is not None and options["energy_budget"] > 0:
                             before, run = run, _add_loops(opened, model, run, options)
                             kept += _keep_more(before, run, None if kept else store)
@@ -318,40 +310,23 @@ def _run_all(
                         complaints = [*kept, *_missing(run, settings)]
                         _show(run, out, options, is_kept=store is not None and not complaints)
                         for complaint in complaints:
-                            _tell(complaint, options["debug"])
+                            tell(complaint, options["debug"])
                         n_failed += bool(complaints)
             except EdgeprofError as error:
                 n_failed += len(left)
-                _tell(error, options["debug"])
+                tell(error, options["debug"])
     return runs, n_failed
-
-
-def _tell(error: Exception, debug: bool) -> None:
-    if debug:
-        raise error
-    click.echo(f"edgeprof: {error}", err=True)
-    advice = getattr(error, "advice", "")
-    if advice:
-        click.echo(f"  what to do: {advice}", err=True)
 
 
 def _measure(opened: OpenDevice, model: ModelFile, settings: Settings, wait_s: float) -> Run:
     """Profile as soon as nobody else has the device, if that is soon enough."""
     from edgeprof.cli.progress import progress_bar
-    from edgeprof.errors import JobRefused
 
-    until_s, is_told = time.monotonic() + wait_s, False
-    while True:
-        try:
-            with progress_bar(f"{model.name} on {opened.device.name}") as on_progress:
-                return opened.profile(model, settings, on_progress)
-        except JobRefused as refusal:
-            if refusal.kind != "leased" or time.monotonic() >= until_s:
-                raise
-            if not is_told:
-                click.echo(f"edgeprof: waiting: {refusal}", err=True)
-            is_told = True
-        time.sleep(LEASE_RETRY_S)
+    def measure() -> Run:
+        with progress_bar(f"{model.name} on {opened.device.name}") as on_progress:
+            return opened.profile(model, settings, on_progress)
+
+    return when_free(measure, wait_s)
 
 
 def _add_loops(opened: OpenDevice, model: ModelFile, run: Run, options: dict[str, Any]) -> Run:
@@ -377,17 +352,6 @@ def _keep_more(before: Run, after: Run, store: Store | None) -> Iterator[Edgepro
     try:
         if store is not None:
             store.replace(before, after)
-    except StoreError as error:
-        yield error
-
-
-def _keep(run: Run, store: Store | None) -> Iterator[EdgeprofError]:
-    """Store the run; what went wrong if it could not be."""
-    from edgeprof.errors import StoreError
-
-    try:
-        if store is not None:
-            store.add(run)
     except StoreError as error:
         yield error
 

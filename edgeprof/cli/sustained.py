@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeprof.cli.measuring import keep, tell, tell_assumptions, when_free
+from edgeprof.cli.parameter_types import Duration
 from edgeprof.cli.stores import open_store, store_option
 
 if TYPE_CHECKING:
-    from edgeprof.errors import EdgeprofError
     from edgeprof.fleet import Device
     from edgeprof.models import ModelFile
     from edgeprof.profiling import OnProgress, Settings
@@ -22,35 +21,23 @@ if TYPE_CHECKING:
     from edgeprof.sustained import Sustained
     from edgeprof.without_rest import Cooling, Endurance
 
-__all__ = ["Duration", "run_sustained", "sustained_runs"]
+__all__ = ["SustainedTime", "run_sustained", "sustained_runs"]
 
 EXIT_ERROR, EXIT_SOME_FAILED = 1, 3
-LEASE_RETRY_S = 2.0
-DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s)?")
 # How rounds are cut, passes that would begin on a hot chip, and a verdict that is for rounds with rests.
 EXCLUDED = ("rounds", "min_runs", "min_time", "max_time", "operators", "operator_runs", "energy", "require", "detach")
 
 
-class Duration(click.ParamType[float]):
-    """A time such as 20m, 90s or 1h30m, in seconds; long enough for a first minute and a last one."""
+class SustainedTime(Duration):
+    """A duration that has a first minute and a last one, and in which a minute shows."""
 
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from edgeprof.without_rest import LONGEST_S, SHORTEST_S
 
-        if isinstance(value, float):
-            return value
-        found = DURATION.fullmatch(value)
-        if not value or found is None:
-            self.fail(f"{value!r} is no time such as 20m, 150s or 1h30m.", param, ctx)
-        lasts_s = sum(float(part or 0) * unit_s for part, unit_s in zip(found.groups(), (3600, 60, 1), strict=True))
+        lasts_s = super().convert(value, param, ctx)
         if not SHORTEST_S <= lasts_s <= LONGEST_S:
-            self.fail(
-                f"{value!r}: from {SHORTEST_S / 60:.0f}m (a first minute and a last one) to {LONGEST_S / 3600:.0f}h.",
-                param,
-                ctx,
-            )
+            shortest, longest = f"{SHORTEST_S / 60:.0f}m", f"{LONGEST_S / 3600:.0f}h"
+            self.fail(f"{value} is not from {shortest} (a first minute and a last one) to {longest}", param, ctx)
         return lasts_s
 
 
@@ -69,6 +56,7 @@ def run_sustained(
     jobs = [
         (read_model(path, one.options.shapes, one.options.batch, values), one) for path in paths for one in settings
     ]
+    tell_assumptions([model for model, _ in jobs])
     found: list[Sustained] = []
     n_failed = 0
     with ExitStack() as stack:
@@ -115,41 +103,37 @@ def _on_device(
                 try:
                     run = _measured(endurance, f"{model.name} on {device.name}", model, settings, options["wait_s"])
                     # Kept before it is shown: a reader of our output that has left must not cost a measurement.
-                    is_kept = _keep(run, store, options["debug"])
+                    unkept = list(keep(run, store))
                     found.append(sustained(run))
                 except EdgeprofError as error:
                     n_failed += 1
-                    _tell(error, options["debug"])
+                    tell(error, options["debug"])
                     continue
-                n_failed += not is_kept
+                n_failed += bool(unkept)
+                for complaint in unkept:
+                    tell(complaint, options["debug"])
                 _print(render_sustained(found[-1]), options["json_path"])
-                if store is not None and is_kept:
+                if store is not None and not unkept:
                     click.echo(f"edgeprof: kept as run {run.id}: edgeprof runs sustained {run.id}", err=True)
-                for note in run.notes:
+                for note in (
+                    note for note in run.notes if note not in (*model.inputs.assumptions, *model.inputs.notes)
+                ):
                     click.echo(f"edgeprof: {model.name}: {note}", err=True)
     except EdgeprofError as error:
         n_failed += len(left)
-        _tell(error, options["debug"])
+        tell(error, options["debug"])
     return found, n_failed
 
 
 def _measured(endurance: Endurance, title: str, model: ModelFile, settings: Settings, wait_s: float) -> Run:
     """As soon as nobody else has the device, if that is soon enough."""
     from edgeprof.cli.progress import progress_bar
-    from edgeprof.errors import JobRefused
 
-    until_s, is_told = time.monotonic() + wait_s, False
-    while True:
-        try:
-            with progress_bar(title) as on_progress:
-                return endurance.run(model, settings, on_progress, _CoolingLine(title, on_progress))
-        except JobRefused as refusal:
-            if refusal.kind != "leased" or time.monotonic() >= until_s:
-                raise
-            if not is_told:
-                click.echo(f"edgeprof: waiting: {refusal}", err=True)
-            is_told = True
-        time.sleep(LEASE_RETRY_S)
+    def measure() -> Run:
+        with progress_bar(title) as on_progress:
+            return endurance.run(model, settings, on_progress, _CoolingLine(title, on_progress))
+
+    return when_free(measure, wait_s)
 
 
 class _CoolingLine:
@@ -170,27 +154,6 @@ class _CoolingLine:
         elif not self._is_told:
             click.echo(f"edgeprof: {self._title}: waiting until the device is as cool as at first: {why}", err=True)
         self._is_told = True
-
-
-def _keep(run: Run, store: Store | None, debug: bool) -> bool:
-    """Store the run; whether nothing went wrong."""
-    from edgeprof.errors import StoreError
-
-    try:
-        if store is not None:
-            store.add(run)
-    except StoreError as error:
-        _tell(error, debug)
-        return False
-    return True
-
-
-def _tell(error: EdgeprofError, debug: bool) -> None:
-    if debug:
-        raise error
-    click.echo(f"edgeprof: {error}", err=True)
-    if error.advice:
-        click.echo(f"  what to do: {error.advice}", err=True)
 
 
 def _finish(found: list[Sustained], json_path: str | None) -> None:

@@ -62,12 +62,12 @@ def test_models_run_without_rest_and_the_store_can_tell_it_again(edgeprof: Comma
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--sustained", "1m"), "from 2m (a first minute and a last one) to 2h"),
-        (("--sustained", "121m"), "from 2m (a first minute and a last one) to 2h"),
-        (("--sustained", "20"), "'20' is no time such as 20m"),
-        (("--sustained", "-5m"), "'-5m' is no time such as 20m"),
-        (("--sustained", ""), "'' is no time such as 20m"),
-        (("--sustained", "nan"), "'nan' is no time such as 20m"),
+        (("--sustained", "1m"), "is not from 2m (a first minute and a last one) to 2h"),
+        (("--sustained", "121m"), "is not from 2m (a first minute and a last one) to 2h"),
+        (("--sustained", "20"), "'20' is no duration: write it as 90s, 30m or 2h"),
+        (("--sustained", "-5m"), "'-5m' is no duration: write it as 90s, 30m or 2h"),
+        (("--sustained", ""), "'' is no duration: write it as 90s, 30m or 2h"),
+        (("--sustained", "nan"), "'nan' is no duration: write it as 90s, 30m or 2h"),
         (("--sustained", "5m", "--rounds", "3"), "--sustained and --rounds exclude each other"),
         (("--sustained", "5m", "--operators"), "--sustained and --operators exclude each other"),
         (("--sustained", "5m", "--require", "trusted"), "--sustained and --require exclude each other"),
