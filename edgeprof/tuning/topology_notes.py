@@ -53,9 +53,10 @@ def _not_settable(topology: wire.Topology) -> Iterator[str]:
     usable = {cpu.number for cpu in topology.cpus if cpu.online and cpu.usable}
     for policy in topology.policies:
         if not policy.settable and usable & set(policy.cpus):
-            reasons.setdefault(policy.not_settable or "no reason was told", []).append(policy.name)
+            reason = (policy.not_settable or "no reason was told").replace(f"/{policy.name}/", "/policy*/")
+            reasons.setdefault(reason, []).append(policy.name)
     for reason, names in reasons.items():
-        yield f"caps of clocks are left out of {', '.join(names)}: {reason}"
+        yield f"caps of clocks are left out of {', '.join(names)}: {reason} (who may: docs/how-to/clocks.md)"
 
 
 def _list(cpus: Sequence[wire.Cpu]) -> str:

@@ -240,7 +240,7 @@ def topology(
         wire.ClockPolicy(
             name=f"policy{first}", cpus=(first, first + 1), clocks_hz=(1e9, top_hz), min_hz=1e9, max_hz=top_hz,
             hardware_max_hz=top_hz, governor="schedutil", settable=settable,
-            not_settable=None if settable else "Permission denied",
+            not_settable=None if settable else f"/sys/policy{first}/scaling_max_freq: Permission denied",
         )
         for first, top_hz in ((0, 1.5e9), (2, 2.4e9))
     )  # fmt: skip
@@ -261,7 +261,10 @@ def test_an_agent_on_little_cores_only_says_so(with_capacity: bool) -> None:
 def test_clocks_that_may_not_be_capped_are_named_with_the_reason() -> None:
     (note,) = topology_notes(topology(settable=False), caps=True)
 
-    assert note == "caps of clocks are left out of policy0, policy2: Permission denied"
+    assert note == (
+        "caps of clocks are left out of policy0, policy2: /sys/policy*/scaling_max_freq: Permission denied "
+        "(who may: docs/how-to/clocks.md)"
+    )
     assert topology_notes(topology(settable=False), caps=False) == ()
     (note,) = topology_notes(dataclasses.replace(topology(), policies=()), caps=True)
     assert "no cpufreq policy" in note
