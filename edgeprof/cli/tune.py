@@ -207,18 +207,16 @@ def _bench(device: Any, model: ModelFile, wish: Wish, options: dict[str, Any]) -
             meter=options["meter"] or "",
             seed=options["seed"],
             base=wire.RuntimeOptions(batch=options["batch"]),
-            keep=_keeper(store),
+            keep=_keeper(store) if store is not None else None,
             tell=_tell,
             wait_s=options["wait_s"],
         )
 
 
-def _keeper(store: Store | None) -> Callable[[Run], None]:
+def _keeper(store: Store) -> Callable[[Run], None]:
     from edgeprof.errors import StoreError
 
     def keep(run: Run) -> None:
-        if store is None:
-            return
         try:
             store.add(run)
         except StoreError as error:

@@ -38,12 +38,16 @@ def recipe_of(
     entries: Sequence[Entry],
     n_configurations: int,
     notes: Sequence[str],
+    are_kept: bool,
 ) -> Recipe:
-    """What is handed over of a tuning. `entries` are all measurements, `notes` what the device kept from it."""
+    """What is handed over of a tuning.
+
+    `entries` are all measurements, `notes` what the device kept from it; runs that are not kept are not named.
+    """
     versions = {e.configuration.runtime: e.runtime_version for e in entries if e.runtime_version is not None}
 
     def chosen(judged: Judged | None) -> Chosen | None:
-        return _chosen(judged, versions, topology) if judged is not None else None
+        return _chosen(judged, versions, topology, are_kept) if judged is not None else None
 
     why = cap_sentence(outcome)
     seen = {entry.configuration for entry in entries}
@@ -66,7 +70,7 @@ def recipe_of(
             emulator=None if device.board is not None else machine.emulator,
             board=device.board,
         ),
-        best=_chosen(outcome.chosen, versions, topology),
+        best=_chosen(outcome.chosen, versions, topology, are_kept),
         default=chosen(outcome.default),
         without_root=chosen(outcome.without_root) if outcome.chosen.configuration.needs else None,
         tried=Tried(
@@ -75,11 +79,16 @@ def recipe_of(
             jobs=len(entries),
             failed=len(outcome.failed),
         ),
-        notes=(*([why] if why is not None else []), *notes, *_doubts(outcome.chosen)),
+        notes=(
+            *([why] if why is not None else []),
+            *notes,
+            *_doubts(outcome.chosen),
+            *([] if are_kept else ["the runs were not kept in a store"]),
+        ),
     )
 
 
-def _chosen(judged: Judged, versions: dict[str, str], topology: wire.Topology) -> Chosen:
+def _chosen(judged: Judged, versions: dict[str, str], topology: wire.Topology, are_kept: bool) -> Chosen:
     configuration = judged.configuration
     before_hz = {policy.name: policy.max_hz for policy in topology.policies}
     return Chosen(
@@ -101,7 +110,7 @@ def _chosen(judged: Judged, versions: dict[str, str], topology: wire.Topology) -
             origin=judged.latency.origin,
             latency_s=_interval(judged.latency),
             energy_j=_interval(judged.energy) if judged.energy is not None else None,
-            runs=judged.seen.runs,
+            runs=judged.seen.runs if are_kept else (),
         ),
         needs=configuration.needs,
     )

@@ -78,7 +78,7 @@ class BatteryLow(TuningError):
 
 @dataclass
 class Bench:
-    """One device with one model; a context manager. What was measured is handed to `keep`, each run once.
+    """One device with one model; a context manager. What was measured is handed to `keep`, if there is one.
 
     `energy` says whether joules are measured too, by `meter` or the device's own. `base` has the options that are no
     part of a configuration. `wait_s` is how long it waits for a device that somebody else holds.
@@ -90,7 +90,7 @@ class Bench:
     meter: str = ""
     seed: int = 0
     base: wire.RuntimeOptions = field(default_factory=wire.RuntimeOptions)
-    keep: Callable[[Run], None] = lambda run: None
+    keep: Callable[[Run], None] | None = None
     tell: Callable[[str], None] = lambda text: None
     on_progress: OnProgress | None = None
     sleep: Callable[[float], None] = time.sleep
@@ -211,7 +211,8 @@ class Bench:
             if refusal.kind in OF_DEVICE:
                 raise
             return Measured(failure=f"{refusal.kind}: {refusal}"), None
-        self.keep(run)
+        if self.keep is not None:
+            self.keep(run)
         return self._judged(run), run
 
     def _when_free(self, settings: Settings) -> Run:

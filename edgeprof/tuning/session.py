@@ -138,6 +138,7 @@ def tune_on(
                 entries=journal.entries,
                 n_configurations=len(sitting.configurations),
                 notes=notes,
+                are_kept=bench.keep is not None,
             )
             write_recipe(made, recipe)
             if by in ("done", "time"):

@@ -95,6 +95,8 @@ def test_without_root_nothing_needs_it(typed: CommandLine) -> None:
     assert done.returncode == 0, done.stderr
     recipe = read_recipe(typed.folder / "rock.toml")
     assert recipe.best.needs == ()
+    assert recipe.best.measured.runs == ()
+    assert "the runs were not kept in a store" in recipe.notes
     assert recipe.best.settings.clock_caps == ()
     assert not any(line["configuration"]["caps"] for line in entries(typed.folder / "rock.toml.progress"))  # type: ignore[index]
     with Store(str(typed.folder / "edgeprof" / "store.sqlite")) as store:
