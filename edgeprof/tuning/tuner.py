@@ -19,6 +19,7 @@ from edgeprof.tuning.objective import Measured, Objective
 from edgeprof.tuning.proposing import Process, expected_gain, probability_below, spread_out
 from edgeprof.tuning.racing import Combined, combined, contenders, log_error
 from edgeprof.values import Value
+from latency_models.one_thread import one_thread
 
 __all__ = ["Measure", "Measured", "Measurement", "Objective", "Progress", "Tuned", "tune"]
 
@@ -38,9 +39,8 @@ REFIT_AT = 1.15
 MOST_THOROUGH, FINALISTS = 3, 6
 # A finalist is measured so many times at most, and not for a difference below so much, as a share.
 MOST_TIMES, TELLING = 10, 0.005
-# How fast what one configuration says of its neighbours' chance to run fades with their distance.
-NEARNESS = 4.0
-LEAST_CHANCE = 1e-3
+# No chance is taken to be less, and a failure may be one of chance: its variance.
+LEAST_CHANCE, DOUBT_OF_FAILURES = 1e-3, 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,8 @@ def tune(
     if budget < 1:
         raise TuningError(f"nothing can be chosen with {budget} measurements", "allow at least one")
     tuning = _Tuning(configurations, features, measure, objective, budget, on_progress)
-    return tuning.run(seed)
+    with one_thread():
+        return tuning.run(seed)
 
 
 class _Tuning:
@@ -144,17 +145,18 @@ class _Tuning:
         self._by_place: dict[int, list[Measured]] = {}
         self._known: dict[int, Combined] = {}
         self._values, self._latencies = Process(features), Process(features)
-        self._fitted_at = 0
+        self._failures = Process(features)
+        self._fitted_at = self._judged = 0
 
     def run(self, seed: int) -> Tuned:
-        n = len(self._configurations)
+        n, random = len(self._configurations), np.random.default_rng(seed)
         for_race = min(round(SHARE_OF_RACE * self._budget), MOST_IN_RACE)
         self._look_at(0, 1, DEFAULT)
         n_start = max(round(SHARE_OF_START * self._budget), FEWEST_IN_START)
-        for place in spread_out(self._features, [0], n_start - 1, np.random.default_rng(seed)):
+        for place in spread_out(self._features, [0], n_start - 1, random):
             if len(self._done) < self._budget:
                 self._look_at(place, 1, START)
-        why = self._search(min(self._budget - for_race, n))
+        why = self._search(min(self._budget - for_race, n), random)
         why = self._race() or why
         return self._tuned(seed, why)
 
@@ -178,13 +180,16 @@ class _Tuning:
 
     # --- looking for the best ----------------------------------------------------------------------------------------
 
-    def _search(self, most: int) -> str:
+    def _search(self, most: int, random: np.random.Generator) -> str:
         """Measure where most is expected, until so many were measured in all; says why it ended."""
         tests, wanted = 0, max(FEWEST_TESTS, round(SHARE_OF_TESTS * self._budget))
         while len(self._done) < most:
             open_places = [k for k in range(len(self._configurations)) if k not in self._by_place]
             if not open_places:
                 return "every configuration was measured"
+            if len(self._known) < 2:
+                self._look_at(spread_out(self._features, list(self._by_place), 1, random)[0], 1, SEARCH)
+                continue
             worth = self._worth()[open_places]
             place = open_places[int(np.argmax(worth))]
             if worth.max() < WORTH:
@@ -202,7 +207,8 @@ class _Tuning:
         """The best by what is expected, anywhere or where threads were not yet placed so."""
         placed = {self._configurations[place].where for place in self._by_place}
         new = [place for place in open_places if self._configurations[place].where not in placed]
-        expected = self._values.mean - np.log(np.maximum(self._chance_in_time(), LEAST_CHANCE))
+        chance = self._chance_to_run() * np.maximum(self._chance_in_time(), LEAST_CHANCE)
+        expected = self._values.mean - np.log(chance)
         return min(open_places if anywhere else new or open_places, key=lambda place: float(expected[place]))
 
     def _best_value(self) -> float | None:
@@ -212,8 +218,6 @@ class _Tuning:
     def _worth(self) -> Array:
         """Of each configuration, the share by which it is expected to beat the best, where it may be chosen."""
         chance = self._chance_to_run()
-        if len(self._known) < 2:
-            return chance
         if self._fitted_at == 0 or len(self._known) >= REFIT_AT * self._fitted_at:
             self._fit()
         if self._objective.latency_budget_s is None:
@@ -249,21 +253,15 @@ class _Tuning:
             self._latencies.add(place, math.log(found.latency.value), log_error(found.latency) ** 2)
 
     def _chance_to_run(self) -> Array:
-        """What failed makes its neighbours doubtful, what ran makes them likely."""
-        chance = np.ones(len(self._configurations))
-        failed = [place for place in self._by_place if place not in self._known]
-        if not failed:
-            return chance
-        z = (self._features - self._features.mean(axis=0)) / np.maximum(self._features.std(axis=0), 1e-9)
-        ran, broken = np.zeros(len(z)), np.zeros(len(z))
-        for place in self._by_place:
-            near = np.exp(-((z - z[place]) ** 2).mean(axis=1) * NEARNESS)
-            if place in self._known:
-                ran += near
-            else:
-                broken += near
-        found: Array = (1.0 + ran) / (1.0 + ran + 2.0 * broken)
-        return found
+        """What failed makes its like doubtful: a process over failures, which are 1 or 0."""
+        places = list(self._by_place)
+        failed = np.array([place not in self._known for place in places], dtype=np.float64)
+        if not failed.any() or failed.all():
+            return np.ones(len(self._configurations))
+        if self._judged != len(places):
+            self._failures.fit(places, failed, np.full(len(places), DOUBT_OF_FAILURES))
+            self._judged = len(places)
+        return np.clip(1.0 - self._failures.mean, LEAST_CHANCE, 1.0)
 
     def _race(self) -> str | None:
         """Measure those that may be the best again, and more thoroughly; says why it ended, None for the budget."""
