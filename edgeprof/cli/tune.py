@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgeprof.run import Run
     from edgeprof.store import Store
     from edgeprof.tuning.measuring import Bench
+    from edgeprof.tuning.objective import Objective
     from edgeprof.tuning.session import Found, Wish
     from edgeprof.tuning.tuner import Progress
 
@@ -120,7 +121,8 @@ def tune(path: Path, **options: Any) -> int:
     model = read_model(path, to_shapes(options["shapes"]), options["batch"])
     for note in (*model.inputs.assumptions, *model.inputs.notes):
         _tell(f"{model.name}: {note}")
-    with _bench(device, model, wish, options) as bench, _teller(f"{model.name} on {device.name}") as on_progress:
+    title = f"{model.name} on {device.name}"
+    with _bench(device, model, wish, options) as bench, _teller(title, wish.objective) as on_progress:
         try:
             found = tune_on(bench, wish, recipe, resume=options["resume"], on_progress=on_progress)
         except KeyboardInterrupt:
@@ -230,12 +232,12 @@ def _tell(text: str) -> None:
 
 
 @contextmanager
-def _teller(title: str) -> Iterator[Callable[[Progress], None]]:
+def _teller(title: str, objective: Objective) -> Iterator[Callable[[Progress], None]]:
     """A bar on a terminal, and a line now and then elsewhere."""
     import sys
 
     if not sys.stderr.isatty():
-        yield _Teller(_tell)
+        yield _Teller(_tell, objective)
         return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -249,7 +251,7 @@ def _teller(title: str) -> Iterator[Callable[[Progress], None]]:
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None, said="")
-        words = _Teller(lambda text: bar.update(task, said=text), every_s=0.0)
+        words = _Teller(lambda text: bar.update(task, said=text), objective, every_s=0.0)
 
         def show(progress: Progress) -> None:
             bar.update(task, total=progress.budget, completed=progress.n_measured)
@@ -261,13 +263,14 @@ def _teller(title: str) -> Iterator[Callable[[Progress], None]]:
 class _Teller:
     """Says now and then how far it is, with the best until then and an honest estimate."""
 
-    def __init__(self, say: Callable[[str], None], every_s: float = TELL_EVERY_S) -> None:
-        self._say, self._every_s = say, every_s
+    def __init__(self, say: Callable[[str], None], objective: Objective, every_s: float = TELL_EVERY_S) -> None:
+        self._say, self._objective, self._every_s = say, objective, every_s
         self._began_s = self._told_s = time.monotonic()
         self._n_first: int | None = None
 
     def __call__(self, progress: Progress) -> None:
         from edgeprof.reports.quantities import duration
+        from edgeprof.reports.tuning import objective_words
 
         now_s = time.monotonic()
         if self._n_first is None:
@@ -277,7 +280,9 @@ class _Teller:
         self._told_s = now_s
         each_s = (now_s - self._began_s) / (progress.n_measured - self._n_first)
         left_s = each_s * max(0, progress.budget - progress.n_measured)
-        best = f"{progress.best.value:.3g} ({progress.best.origin})" if progress.best is not None else "none yet"
+        best = "none yet"
+        if progress.best is not None:
+            best = f"{objective_words(self._objective, progress.best.value)} ({progress.best.origin})"
         self._say(
             f"{progress.n_measured} of at most {progress.budget} measured ({progress.last.phase}); best {best}; "
             f"about {duration(left_s)} left at most"

@@ -14,13 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from device_agents.wire import MEASURED, SIMULATED
-from edgeprof.reports.quantities import energy_interval, interval, plain
-from edgeprof.tuning.objective import EDP
+from edgeprof.reports.quantities import duration, energy, energy_interval, interval, plain
+from edgeprof.tuning.objective import EDP, LATENCY, Objective
 from edgeprof.tuning.outcome import Judged, Outcome, cap_sentence, conclusion
 from edgeprof.tuning.session import Found
 from edgeprof.values import Value
 
-__all__ = ["render_tuning", "to_document"]
+__all__ = ["objective_words", "render_tuning", "to_document"]
 
 SCHEMA = 1
 MOST_TIES, MOST_FAILURES = 5, 5
@@ -89,9 +89,17 @@ def _cells(judged: Judged, outcome: Outcome) -> Iterator[str]:
         value = judged.energy
         yield _range(*energy_interval(value.value, value.low, value.high)) if value is not None else "not measured"
     if outcome.objective.name == EDP:
-        yield f"{judged.value.value:.3g} J s ({judged.value.low:.3g} to {judged.value.high:.3g})"
+        middle, low, high = judged.value.value, judged.value.low, judged.value.high
+        yield f"{objective_words(outcome.objective, middle)} ({low:.3g} to {high:.3g})"
     yield ", ".join(judged.configuration.needs) or "-"
     yield judged.latency.origin
+
+
+def objective_words(objective: Objective, value: float) -> str:
+    """A number of what shall be small, in its unit."""
+    if objective.name == EDP:
+        return f"{value:.3g} J s"
+    return duration(value) if objective.name == LATENCY else energy(value)
 
 
 def _has_energy(outcome: Outcome) -> bool:
