@@ -77,6 +77,8 @@ def _table(outcome: Outcome, title: str, first: str) -> Table:
         table.add_column("energy above rest", justify="right")
     if outcome.objective.name == EDP:
         table.add_column("energy x time", justify="right")
+    if outcome.objective.latency_budget_s is not None:
+        table.add_column("in budget")
     table.add_column("needs")
     table.add_column("from")
     return table
@@ -91,6 +93,8 @@ def _cells(judged: Judged, outcome: Outcome) -> Iterator[str]:
     if outcome.objective.name == EDP:
         middle, low, high = judged.value.value, judged.value.low, judged.value.high
         yield f"{objective_words(outcome.objective, middle)} ({low:.3g} to {high:.3g})"
+    if outcome.objective.latency_budget_s is not None:
+        yield "yes" if judged.keeps_budget else "not surely"
     yield ", ".join(judged.configuration.needs) or "-"
     yield judged.latency.origin
 

@@ -49,6 +49,13 @@ def test_what_needs_root_what_does_not_and_what_failed_are_told() -> None:
     assert "not compiled here" in text
 
 
+def test_what_does_not_surely_keep_the_budget_is_marked() -> None:
+    text = shown(found_of(seen(DEFAULT, 0.010, 0.050), seen(LITTLE, 0.035, 0.010)))
+
+    assert text.count("not surely") == 1, "the leanest of the front"
+    assert "in budget" in text
+
+
 def test_a_default_that_is_as_good_is_handed_over_and_the_smallest_shown_beside_it() -> None:
     text = shown(found_of(seen(DEFAULT, 0.010, 0.0301), seen(BIG, 0.012, 0.030)))
 
