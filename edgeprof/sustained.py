@@ -150,8 +150,8 @@ def sustained(run: Run) -> Sustained:
     began_s = rounds[0].before.at_s
     lasted_s = rounds[-1].after.at_s - began_s
     span_s = min(MINUTE_S, lasted_s / 2)
-    first = _part(profile, [r for r in rounds if _middle_s(r) - began_s <= span_s] or rounds[:1])
-    last = _part(profile, [r for r in rounds if _middle_s(r) - began_s >= lasted_s - span_s] or rounds[-1:])
+    first = _part(profile, [r for r in rounds if _middle_s(r) - began_s < span_s] or rounds[:1])
+    last = _part(profile, [r for r in rounds if _middle_s(r) - began_s > lasted_s - span_s] or rounds[-1:])
     ratio = compare(first, last)
     throttling, not_throttled = _throttling(profile)
     steady, unsteady = _steady(profile, throttling)

@@ -53,13 +53,13 @@ def render_sustained(found: Sustained) -> RenderableType:
     grid.add_row("Without rest", Text(plain(_head(found)), style="bold"))
     if found.origin != MEASURED:
         grid.add_row("Origin", Text(f"{plain(found.origin).upper()}: says nothing of a real device", style="yellow"))
-    grid.add_row("Ran", _ran(found))
+    grid.add_row("Ran", Text(plain(_ran(found))))
     grid.add_row("Throttled", _throttled(found))
-    grid.add_row("First minute", _stretch(found.first_minute))
-    grid.add_row("Last minute", _stretch(found.last_minute))
-    grid.add_row("Last by first", _ratio(found))
-    grid.add_row("Steady", _steady(found))
-    grid.add_row("Temperature", _temperature(found))
+    grid.add_row("First minute", Text(_stretch(found.first_minute)))
+    grid.add_row("Last minute", Text(_stretch(found.last_minute)))
+    grid.add_row("Last by first", Text(plain(_ratio(found))))
+    grid.add_row("Steady", Text(plain(_steady(found))))
+    grid.add_row("Temperature", Text(plain(_temperature(found))))
     middles_s = [moment.median_s for moment in found.course if moment.median_s is not None]
     grid.add_row("Latency course", f"{_bars(middles_s)}  {duration(min(middles_s))} to {duration(max(middles_s))}")
     warmths_c = [moment.temperature_c for moment in found.course if moment.temperature_c is not None]
