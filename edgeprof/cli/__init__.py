@@ -45,6 +45,10 @@ COMMANDS = {
         "edgeprof.cli.search:search",
         "Networks for a device: accuracy against latency, energy, memory, carbon.",
     ),
+    "optimize": (
+        "edgeprof.cli.optimize:optimize",
+        "A faster, leaner file of a model for a device, within an accuracy budget.",
+    ),
     "carbon": ("edgeprof.cli.carbon:carbon", "Grams of CO2e per inference, with every input's source."),
     "runs": ("edgeprof.cli.runs:runs", "Profiles that were kept: list, show, compare, export."),
 }

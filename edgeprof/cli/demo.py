@@ -21,6 +21,7 @@ What to type next
   edgeprof runs list                                  what was kept, with every raw sample
   edgeprof runs export {run} --trace trace.json       one inference, for chrome://tracing or ui.perfetto.dev
   edgeprof carbon {run} --zone FR --rate 10/s         grams where you are, with every input's source
+  edgeprof optimize YOUR_MODEL.onnx --data DATA.npz --max-accuracy-drop 0.5%
   edgeprof predictors train --budget 20m              a predictor of this machine that is good for something
   edgeprof predict YOUR_MODEL.onnx --board pi-5       no device at all: from a data sheet, with a wide interval
   edgeprof devices add pi5 ssh://pi@raspberrypi.local --install-key
@@ -30,6 +31,7 @@ What to type next
 
 
 @click.command(epilog=EPILOG)
+@click.option("--optimize/--no-optimize", "optimized", default=True, show_default=True, help="Optimize the model.")
 @click.option("--search/--no-search", default=True, show_default=True, help="End with a search of networks.")
 @click.option(
     "--training",
@@ -39,10 +41,10 @@ What to type next
     show_default=True,
     help="Seconds of measuring for the predictor; 0 leaves it out.",
 )
-def demo(training_s: float, search: bool) -> int:
+def demo(training_s: float, optimized: bool, search: bool) -> int:
     """Make a small real model, predict it, profile it on this machine, explain the numbers.
 
-    Takes about two minutes, and two more for a search of networks at its end.
+    Takes about two minutes, one more to optimize the model, and two for a search of networks at its end.
     """
     from device_agents import wire
     from edgeprof.cli.output import console
@@ -78,6 +80,10 @@ def demo(training_s: float, search: bool) -> int:
     if estimate is not None:
         _compare(run, estimate)
     _tell_grams(run)
+    if optimized:
+        from edgeprof.cli.demo_optimize import optimize_example
+
+        optimize_example(path)
     if search:
         from edgeprof.cli.demo_search import search_digits
 

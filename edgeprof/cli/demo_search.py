@@ -63,10 +63,10 @@ def search_digits(folder: Path, predictor: Predictor | None) -> None:
     missing = [name for name in NEEDS if importlib.util.find_spec(name) is None]
     if missing:
         extras = ",".join(sorted({NEEDS[name] for name in missing}))
-        click.echo(f"5. No search of networks: {', '.join(missing)} is not there. pip install 'edgeprof[{extras}]'")
+        click.echo(f"6. No search of networks: {', '.join(missing)} is not there. pip install 'edgeprof[{extras}]'")
         return
     click.echo(
-        "5. Networks that read digits (8 x 8) are searched for this machine: one large net is trained, its parts are"
+        "6. Networks that read digits (8 x 8) are searched for this machine: one large net is trained, its parts are"
     )
     click.echo(
         "   candidates, and the front of accuracy and latency is tuned, written and measured here. About two minutes."

@@ -14,12 +14,12 @@ from edgeprof.carbon import Intensity
 from edgeprof.carbon.of_run import find_intensity
 from edgeprof.errors import SearchError, UsageError
 from edgeprof.fleet import Fleet
+from edgeprof.imports import imported
 from edgeprof.places import fleet_file
 from edgeprof.search.costs import Costs, Estimator, TargetCosts
 from edgeprof.search.devices import Bench
 from edgeprof.search.evaluating import Evaluator, Proxy
 from edgeprof.search.evaluation import Goal
-from edgeprof.search.imports import imported
 from edgeprof.search.judging import ByFunction, ByTable, Judge
 from edgeprof.search.plan import Plan, Target
 from edgeprof.search.proxies import OfGraph, OfNet

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeprof.errors import UsageError
-from edgeprof.search.imports import imported
+from edgeprof.imports import imported
 from edgeprof.search.space import SearchSpace
 from edgeprof.search.spaces.layers import Layers
 from edgeprof.search.spaces.nasbench201 import NasBench201

@@ -1,0 +1,129 @@
+"""The device that candidates race on: one link kept open, every run kept, and a lost link tried again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from device_agents import wire
+from edgeprof import gate_timeout
+from edgeprof.errors import AgentLost, DeviceGivenUp, JobRefused, LinkError, MeasurementError
+from edgeprof.fleet import Device
+from edgeprof.metering import metered
+from edgeprof.models import ModelFile, read_model
+from edgeprof.models.arrays import Array
+from edgeprof.outputs import disagreements
+from edgeprof.profiling import OpenDevice, Settings
+from edgeprof.run import Run
+from edgeprof.spooled import considerate
+from edgeprof.values import Value, values_of
+
+__all__ = ["Bench", "Refusal"]
+
+AWAY = (AgentLost, LinkError, DeviceGivenUp)
+RECONNECTS_S = (1.0, 5.0, 20.0)
+# Refusals that are about the device and not about one file.
+OF_DEVICE = frozenset({"leased", "keeper-silent", "runtime-missing", "no-space", "no-meter"})
+QUICK = wire.Schedule(rounds=3, min_runs=10, min_s=0.2, max_s=2.0)
+GATE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a candidate cannot be used on the device: a result."""
+
+    reason: str
+
+
+@dataclass
+class Bench:
+    """A context manager. `runtime` None: the first that runs this format.
+
+    `values` are one sample of the user's: candidates run on it, and their outputs are held against those of the same
+    file on this machine.
+    """
+
+    device: Device
+    runtime: str | None
+    options: wire.RuntimeOptions
+    values: Mapping[str, Array] | None = None
+    energy: wire.EnergyPlan | None = None
+    keep: Callable[[Run], object] = lambda run: None
+    tell: Callable[[str], None] = lambda text: None
+    sleep: Callable[[float], None] = time.sleep
+    _opened: OpenDevice | None = field(default=None)
+
+    def __enter__(self) -> Bench:
+        self._opened = OpenDevice(self.device, measure=metered(considerate)).__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    @property
+    def opened(self) -> OpenDevice:
+        """The device itself; the link may be down for a moment."""
+        if self._opened is None:
+            raise LinkError(f"{self.device.name}: the link is not open", "use the bench as a context manager")
+        return self._opened
+
+    def model(self, path: Path) -> ModelFile:
+        """A file with the values that candidates run on.
+
+        Raises:
+            ModelError, InputError: it is no model, or cannot take them.
+        """
+        return read_model(path, self.options.shapes, self.options.batch, self.values)
+
+    def measure(self, path: Path, operators: bool = False, energy: bool = False) -> Run | Refusal:
+        """Run a file on the device; the run is kept.
+
+        Raises:
+            LinkError, AgentError: the device is lost, also after some time, or is somebody else's.
+        """
+        settings = Settings(
+            runtime=self.runtime,
+            options=self.options,
+            schedule=QUICK,
+            gate=wire.Gate(timeout_s=min(GATE_S, gate_timeout.usual_s())),
+            operators=operators,
+            energy=self.energy if energy else None,
+        )
+        model = self.model(path)
+        for wait_s in (*RECONNECTS_S, None):
+            try:
+                run = self.opened.profile(model, settings)
+                break
+            except JobRefused as refusal:
+                if refusal.kind in OF_DEVICE:
+                    raise
+                return Refusal(f"{refusal.kind}: {refusal}")
+            except AWAY as error:
+                if wait_s is None:
+                    raise
+                self.tell(f"{self.device.name}: {error}; trying again")
+                self.opened.disconnect()
+                self.sleep(wait_s)
+        self.keep(run)
+        objection = self._objection(run)
+        return Refusal(objection) if objection else run
+
+    def _objection(self, run: Run) -> str:
+        """What it computes there that it should not."""
+        if not run.profile.outputs_are_finite:
+            return "it gives NaN or infinity on the device"
+        if run.output_check is not None:
+            return "on the device: " + "; ".join(found) if (found := disagreements(run.output_check)) else ""
+        return ""
+
+
+def found_in(run: Run) -> dict[str, Value] | Refusal:
+    """Latency, and energy where it was measured."""
+    try:
+        return values_of(run)
+    except MeasurementError as error:
+        return Refusal(str(error))
