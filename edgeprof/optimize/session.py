@@ -89,8 +89,11 @@ def optimize(
     keep: Callable[[Run], object] = lambda run: None,
     tell: Tell = lambda text: None,
     now: Callable[[], float] = time.monotonic,
+    on_accepted: Callable[[str, Path], None] = lambda name, path: None,
 ) -> Optimized:
     """Do all of it. Files of the front are in the plan's folder at the end; an older one of that name is replaced.
+
+    `on_accepted` is shown every file that passed the gate, while it is there.
 
     Raises:
         ModelError, InputError: the model or the data cannot be used.
@@ -121,6 +124,9 @@ def optimize(
         with _work_folder(plan.folder) as work:
             workshop = Workshop(model, work, gate, calibration, own, plan.sensitivity_s, plan.only, tell)
             made = without_twins(list(workshop.candidates()))
+            for one in made:
+                if one.candidate is not None and one.is_accepted:
+                    on_accepted(one.name, one.candidate.path)
             tried = raced(bench, original, made, plan.seed, plan.most_s, tell, now)
             front = front_of(tried)
             best = best_of(tried, front)
