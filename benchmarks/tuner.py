@@ -58,6 +58,7 @@ WARM_S, WATCHED_S = 20.0, 10.0
 WANDER = 0.01
 # Rounds of a measurement, runs in each, and seconds of each window of energy, by how thorough it is.
 ROUNDS, RUNS, WINDOW_S = {1: 3, 2: 5, 3: 7}, {1: 10, 2: 20, 3: 40}, {1: 2.0, 2: 4.0, 3: 8.0}
+T_95 = {n: student_t(0.95, n - 1) for n in ROUNDS.values()}
 BROKEN_BUDGET = 1.0
 BUDGETED = "energy_in_time"
 GOALS = (LATENCY, ENERGY, BUDGETED)
@@ -200,7 +201,7 @@ class Bench:
 
     def _seen(self, truth: float, noise: float, n_rounds: int) -> Value:
         rounds = self._rng.normal(0.0, math.hypot(noise, WANDER), n_rounds)
-        half = student_t(0.95, n_rounds - 1) * float(rounds.std(ddof=1)) / math.sqrt(n_rounds)
+        half = T_95[n_rounds] * float(rounds.std(ddof=1)) / math.sqrt(n_rounds)
         middle = float(rounds.mean())
         return Value(
             truth * math.exp(middle), truth * math.exp(middle - half), truth * math.exp(middle + half), "simulated"

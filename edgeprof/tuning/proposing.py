@@ -61,9 +61,7 @@ class Process:
             known, targets, noise / spread**2, self._theta, (self._prior, self._prior_sd), iterations
         )
         self._is_fitted = True
-        self._restart()
-        for place, one, variance in zip(places, y, noise, strict=True):
-            self._append(place, float(one), float(variance))
+        self._begin(places, targets, noise / spread**2)
 
     def add(self, place: int, y: float, noise: float) -> None:
         """One more measurement, with lengths and amplitudes as they were fitted."""
@@ -103,11 +101,21 @@ class Process:
         last = self._surprises[-RECENT:]
         return math.sqrt(max(1.0, (sum(last) + RECENT / 2) / (len(last) + RECENT / 2)))
 
-    def _restart(self) -> None:
-        self._places, self._rows, self._weights = [], np.empty((0, len(self._z))), np.empty(0)
-        self._mean = np.zeros(len(self._z))
+    def _begin(self, places: list[int], targets: Array, noise: Array) -> None:
+        """What `_append` would come to after all of these, at once."""
+        from scipy.linalg import cholesky, solve_triangular
+
+        to_all = self._covariance(self._z[places], self._z)
+        own = to_all[:, places]
+        own[np.diag_indices_from(own)] += noise + math.exp(2 * self._theta[2]) + JITTER
+        factor = cholesky(own, lower=True, check_finite=False)
+        self._places = list(places)
+        self._rows = solve_triangular(factor, to_all, lower=True, check_finite=False)
+        self._weights = solve_triangular(factor, targets, lower=True, check_finite=False)
         powers = math.exp(2 * self._theta[1]) / self._z.shape[1]
-        self._variance = math.exp(2 * self._theta[0]) + powers * (1.0 + (self._z**2).sum(axis=1))
+        prior = math.exp(2 * self._theta[0]) + powers * (1.0 + (self._z**2).sum(axis=1))
+        self._mean = self._weights @ self._rows
+        self._variance = prior - (self._rows**2).sum(axis=0)
 
     def _covariance(self, a: Array, b: Array) -> Array:
         shrink = np.exp(-self._theta[3:])

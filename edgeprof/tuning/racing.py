@@ -10,7 +10,7 @@ from statistics import NormalDist
 from edgeprof.tuning.objective import Measured, Objective
 from edgeprof.values import Value
 
-__all__ = ["Combined", "combined", "contenders", "log_error"]
+__all__ = ["Z_95", "Combined", "combined", "contenders", "log_error"]
 
 # Intervals are of 95 %; one without width (nothing was seen to vary) still says no more than so much.
 Z_95 = NormalDist().inv_cdf(0.975)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgeprof.errors import TuningError
 from edgeprof.tuning.configuration import Configuration
+from edgeprof.tuning.exactness import Exactness, Seen
 from edgeprof.tuning.objective import Measured, Objective
 from edgeprof.tuning.proposing import Process, expected_gain, probability_below, spread_out
 from edgeprof.tuning.racing import Combined, combined, contenders, log_error
@@ -68,9 +69,9 @@ class Progress:
 class Tuned:
     """How a tuning ended. `measurements` are all there were, in their order.
 
-    `value` and `latency` are those of the best configuration from all its measurements. `ties` cannot be told from
-    it. `keeps_budget` is whether its whole interval does. `default` is the objective's value of the configuration that
-    came first, None where it could not be measured.
+    `value` and `latency` are those of the best configuration from all its measurements (exactness.py). `ties` cannot be
+    told from it. `keeps_budget` is whether its whole interval does. `default` is the objective's value of the
+    configuration that came first, None where it could not be measured.
     """
 
     objective: Objective
@@ -136,13 +137,15 @@ class _Tuning:
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self._configurations = configurations
+        self._where = [one.where for one in configurations]
         self._features = features
         self._measure = measure
         self._objective = objective
         self._budget = budget
         self._on_progress = on_progress
         self._done: list[Measurement] = []
-        self._by_place: dict[int, list[Measured]] = {}
+        self._by_place: dict[int, list[Seen]] = {}
+        self._exactness = Exactness({})
         self._known: dict[int, Combined] = {}
         self._values, self._latencies = Process(features), Process(features)
         self._failures = Process(features)
@@ -167,16 +170,27 @@ class _Tuning:
         measured = self._measure(configuration, level)
         done = Measurement(place=place, configuration=configuration, level=level, phase=phase, measured=measured)
         self._done.append(done)
-        self._by_place.setdefault(place, []).append(measured)
-        found = combined(place, self._by_place[place], self._objective)
-        if found is not None:
-            self._known[place] = found
-        else:
-            self._known.pop(place, None)
+        self._by_place.setdefault(place, []).append((level, measured))
+        self._judge(place)
+        if phase == RACE:
+            self._judge_all()
         if self._on_progress is not None:
             best = contenders(list(self._known.values()))
             value = best[0].value if best else None
             self._on_progress(Progress(n_measured=len(self._done), budget=self._budget, last=done, best=value))
+
+    def _judge(self, place: int) -> None:
+        found = combined(place, [self._exactness.steady(seen) for seen in self._by_place[place]], self._objective)
+        if found is not None:
+            self._known[place] = found
+        else:
+            self._known.pop(place, None)
+
+    def _judge_all(self) -> None:
+        """With what all measurements so far say of how exact they are."""
+        self._exactness = Exactness(self._by_place)
+        for place in self._by_place:
+            self._judge(place)
 
     # --- looking for the best ----------------------------------------------------------------------------------------
 
@@ -205,8 +219,8 @@ class _Tuning:
 
     def _test(self, open_places: list[int], anywhere: bool) -> int:
         """The best by what is expected, anywhere or where threads were not yet placed so."""
-        placed = {self._configurations[place].where for place in self._by_place}
-        new = [place for place in open_places if self._configurations[place].where not in placed]
+        placed = {self._where[place] for place in self._by_place}
+        new = [place for place in open_places if self._where[place] not in placed]
         chance = self._chance_to_run() * np.maximum(self._chance_in_time(), LEAST_CHANCE)
         expected = self._values.mean - np.log(chance)
         return min(open_places if anywhere else new or open_places, key=lambda place: float(expected[place]))
@@ -236,6 +250,7 @@ class _Tuning:
         return probability_below(self._latencies.mean, self._latencies.sd, math.log(limit_s))
 
     def _fit(self) -> None:
+        self._judge_all()
         known = list(self._known.values())
         places = [one.place for one in known]
         self._fitted_at = len(known)
