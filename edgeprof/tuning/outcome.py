@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeprof.tuning.configuration import Configuration
+from edgeprof.tuning.exactness import Exactness
 from edgeprof.tuning.objective import ENERGY, Measured, Objective
 from edgeprof.tuning.racing import Combined, combined, contenders
 from edgeprof.values import Value
@@ -24,9 +25,10 @@ LITTLE_SLOWER = 1.25
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """Everything that was measured of one configuration, in order, with the ids of the runs."""
+    """Everything that was measured of one configuration, in order: how thoroughly, what, and the ids of the runs."""
 
     configuration: Configuration
+    levels: tuple[int, ...]
     measured: tuple[Measured, ...]
     runs: tuple[str, ...] = ()
 
@@ -80,15 +82,18 @@ def judge(seen: Sequence[Seen], default: Configuration, objective: Objective) ->
     """What all that was measured comes to; None where nothing gave the objective."""
     known: dict[Configuration, Judged] = {}
     places: list[Combined] = []
+    by_place = {place: list(zip(one.levels, one.measured, strict=True)) for place, one in enumerate(seen)}
+    exactness = Exactness(by_place)
     for place, one in enumerate(seen):
-        found = combined(place, one.measured, objective)
+        steady = [exactness.steady(each) for each in by_place[place]]
+        found = combined(place, steady, objective)
         if found is not None and found.latency is not None:
             places.append(found)
             known[one.configuration] = Judged(
                 seen=one,
                 value=found.value,
                 latency=found.latency,
-                energy=_energy(place, one),
+                energy=_energy(place, steady),
                 keeps_budget=found.keeps_budget,
             )
     rivals = [known[seen[one.place].configuration] for one in contenders(places)]
@@ -116,8 +121,8 @@ def judge(seen: Sequence[Seen], default: Configuration, objective: Objective) ->
     )
 
 
-def _energy(place: int, one: Seen) -> Value | None:
-    found = combined(place, one.measured, Objective(name=ENERGY))
+def _energy(place: int, measured: Sequence[Measured]) -> Value | None:
+    found = combined(place, measured, Objective(name=ENERGY))
     return found.value if found is not None else None
 
 

@@ -212,6 +212,7 @@ class _Sitting:
         return [
             Seen(
                 configuration=one,
+                levels=tuple(entry.level for entry in by_configuration[one]),
                 measured=tuple(entry.measured for entry in by_configuration[one]),
                 runs=tuple(entry.run for entry in by_configuration[one] if entry.run is not None),
             )

@@ -31,7 +31,8 @@ def seen(configuration: Configuration, latency_s: float, energy_j: float, spread
     """Measured twice alike."""
     latency = Value(latency_s, latency_s * (1 - spread), latency_s * (1 + spread), "measured")
     energy = Value(energy_j, energy_j * (1 - spread), energy_j * (1 + spread), "measured")
-    return Seen(configuration=configuration, measured=(Measured(latency=latency, energy=energy),) * 2, runs=("a", "b"))
+    measured = (Measured(latency=latency, energy=energy),) * 2
+    return Seen(configuration=configuration, levels=(1, 2), measured=measured, runs=("a", "b"))
 
 
 def judged(*all_seen: Seen, objective: Objective = ENERGY) -> Outcome:
@@ -101,7 +102,7 @@ def test_where_nothing_keeps_the_budget_that_is_said() -> None:
 
 
 def test_what_failed_is_told_and_never_chosen() -> None:
-    broken = Seen(configuration=LITTLE, measured=(Measured(failure="crashed: signal 11"),))
+    broken = Seen(configuration=LITTLE, levels=(1,), measured=(Measured(failure="crashed: signal 11"),))
     found = judged(seen(DEFAULT, 0.010, 0.050), broken)
 
     assert [one.failure for one in found.failed] == ["crashed: signal 11"]

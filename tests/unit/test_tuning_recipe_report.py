@@ -36,7 +36,7 @@ def shown(found: Found) -> str:
 
 
 def test_what_needs_root_what_does_not_and_what_failed_are_told() -> None:
-    broken = Seen(configuration=LITTLE, measured=(Measured(failure=f"crashed{RED}"),))
+    broken = Seen(configuration=LITTLE, levels=(1,), measured=(Measured(failure=f"crashed{RED}"),))
     text = shown(found_of(seen(DEFAULT, 0.010, 0.050), seen(BIG, 0.012, 0.030), seen(CAPPED, 0.0126, 0.020), broken))
 
     assert "best without root onnxruntime, 4 threads, big 4-7" in text
@@ -66,7 +66,7 @@ def test_a_default_that_is_as_good_is_handed_over_and_the_smallest_shown_beside_
 
 def test_simulated_numbers_are_called_so() -> None:
     simulated = Value(0.01, 0.0099, 0.0101, "simulated")
-    one = Seen(configuration=DEFAULT, measured=(Measured(latency=simulated),))
+    one = Seen(configuration=DEFAULT, levels=(1,), measured=(Measured(latency=simulated),))
 
     assert "SIMULATED board: nothing of it was measured" in shown(found_of(one, objective=Objective()))
 
