@@ -15,6 +15,8 @@
 
 A figure whose source cannot be cited is left out. What a simulation cannot do without stands under [simulation], by
 the same name: an assumption of the model, and no property of the board. See `BOARD_FIGURES` and `CLUSTER_FIGURES`.
+Figures of what threads and clocks do to each other (voltages, barriers, contention) may all be left out: then a
+simulation has none of it.
 """
 
 from __future__ import annotations
