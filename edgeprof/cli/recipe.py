@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 from edgeprof.cli.profile_settings import is_given
 
 if TYPE_CHECKING:
+    from edgeprof.fleet import Device
     from edgeprof.models import ModelFile
     from edgeprof.profiling import Settings
     from edgeprof.run import Run
@@ -48,11 +50,14 @@ class Followed:
         self.recipe: Recipe = read_recipe(path)
         self.settings = to_settings(self.recipe, settings, without_root=without_root)
 
-    def require(self, model: ModelFile) -> None:
-        """Refuse another model than the recipe's."""
-        from edgeprof.tuning.recipe import require_model
+    def require(self, models: Iterable[ModelFile], devices: Iterable[Device]) -> None:
+        """Refuse another model than the recipe's, and a device that cannot follow it."""
+        from edgeprof.tuning.recipe import require_device, require_model
 
-        require_model(self.recipe, model.digest, model.name)
+        for model in models:
+            require_model(self.recipe, model.digest, model.name)
+        for device in devices:
+            require_device(self.recipe, device)
 
     def tell_differences(self, run: Run) -> None:
         """Say what of a run is not as it was for the recipe."""

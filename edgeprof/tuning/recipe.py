@@ -19,6 +19,7 @@ import tomlkit.items
 from device_agents import wire
 from edgeprof.errors import TuningError
 from edgeprof.files import write_whole
+from edgeprof.fleet import Device
 from edgeprof.profiling import Settings
 from edgeprof.run import Run
 
@@ -36,6 +37,7 @@ __all__ = [
     "dump_recipe",
     "parse_recipe",
     "read_recipe",
+    "require_device",
     "require_model",
     "to_settings",
     "write_recipe",
@@ -295,6 +297,21 @@ def require_model(recipe: Recipe, digest: str, name: str) -> None:
             f"the recipe is for {recipe.model.name} (sha256 {recipe.model.digest[:12]}...), and {name} is another "
             f"model ({digest[:12]}...)",
             f"tune for it: edgeprof tune {name} -d {recipe.device.name}",
+        )
+
+
+def require_device(recipe: Recipe, device: Device) -> None:
+    """Refuse a recipe of a simulated board on a real device, and the other way round: they have no runtime in common.
+
+    Raises:
+        TuningError: one of them is simulated, and not the other.
+    """
+    is_simulated = recipe.best.settings.runtime == "simulated"
+    if is_simulated != (device.board is not None):
+        what = f"simulated board {recipe.device.board}" if is_simulated else f"device {recipe.device.name}"
+        raise TuningError(
+            f"the recipe was found on the {what}, and {device.name} is {'real' if is_simulated else 'simulated'}",
+            f"tune there: edgeprof tune {recipe.model.name} -d {device.name}",
         )
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from device_agents import wire
 from edgeprof.cli.recipe import Followed, recipe_options
 from edgeprof.errors import TuningError
+from edgeprof.fleet import Device
 from edgeprof.models import read_model
 from edgeprof.models.example import write_example
 from edgeprof.profiling import Settings
@@ -66,8 +67,11 @@ def test_another_model_is_refused_and_another_version_told(
         followed = Followed(path, Settings())
 
     with pytest.raises(TuningError, match=r"other\.onnx is another model") as refused:
-        followed.require(read_model(tmp_path / "other.onnx"))
+        followed.require([read_model(tmp_path / "other.onnx")], [])
     assert "edgeprof tune other.onnx -d pi5" in refused.value.advice
+    with pytest.raises(TuningError, match="found on the device pi5, and phone is simulated"):
+        followed.require([], [Device(name="phone", address="sim:phone-sdm845")])
+    followed.require([], [Device(name="pi", address="ssh://pi@pi5")])
     followed.tell_differences(make_run(make_profile()))
     assert capsys.readouterr().err == ""
     followed.tell_differences(
