@@ -59,9 +59,9 @@ class Followed:
         for device in devices:
             require_device(self.recipe, device)
 
-    def tell_differences(self, run: Run) -> None:
-        """Say what of a run is not as it was for the recipe."""
+    def tell_differences(self, runs: Iterable[Run]) -> None:
+        """Say what of runs is not as it was for the recipe."""
         from edgeprof.tuning.recipe import differences
 
-        for text in differences(self.recipe, run):
+        for text in dict.fromkeys(text for run in runs for text in differences(self.recipe, run)):
             click.echo(f"edgeprof: {text}", err=True)

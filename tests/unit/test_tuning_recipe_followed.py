@@ -72,7 +72,7 @@ def test_another_model_is_refused_and_another_version_told(
     with pytest.raises(TuningError, match="found on the device pi5, and phone is simulated"):
         followed.require([], [Device(name="phone", address="sim:phone-sdm845")])
     followed.require([], [Device(name="pi", address="ssh://pi@pi5")])
-    followed.tell_differences(make_run(make_profile()))
+    followed.tell_differences([make_run(make_profile())])
     assert capsys.readouterr().err == ""
     followed.tell_differences(
         make_run(dataclasses.replace(make_profile(), runtime_version="9.9", origin=wire.EMULATED))
