@@ -74,9 +74,8 @@ def test_another_model_is_refused_and_another_version_told(
     followed.require([], [Device(name="pi", address="ssh://pi@pi5")])
     followed.tell_differences([make_run(make_profile())])
     assert capsys.readouterr().err == ""
-    followed.tell_differences(
-        make_run(dataclasses.replace(make_profile(), runtime_version="9.9", origin=wire.EMULATED))
-    )
+    other = make_run(dataclasses.replace(make_profile(), runtime_version="9.9", origin=wire.EMULATED))
+    followed.tell_differences([other, other])
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert "this is 9.9: tune again to be sure" in said[0]
