@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(400)]
 
 RECORDS = "/home/pi/.cache/edgeprof/clocks"
 LIMITS = f"{CLOCKS}/policy*/scaling_max_freq"
+COOLERS = "/sys/class/thermal/cooling_device*/cur_state"
 BIG_LIMIT = f"{CLOCKS}/policy0/scaling_max_freq"
 # Between two steps of vboard.c: the lower one comes of it.
 CAPS = (wire.ClockCap("policy0", 1.2e9),)
@@ -29,9 +30,10 @@ CAP_KHZ = 1_000_000
 SETTINGS = Settings(
     runtime="litert", schedule=QUICK, gate=wire.Gate(timeout_s=0.0), check_outputs=False, clock_caps=CAPS
 )
-# Beyond the trip of the board's zone its governor goes down by one step each time it finds it hotter than before; the
-# last is below the critical trip.
+# The governor of the board's zone goes by one step each time it finds it hotter than before beyond the trip, or cooler
+# below it. The hottest is below the critical trip.
 HOTTER_C = (84.0, 88.0, 92.0, 96.0, 100.0, 104.0)
+COOLER_C = (78.0, 74.0, 70.0, 66.0, 62.0, 58.0, 54.0, 50.0, COOL_C)
 # A job that outlasts every test.
 LONG = ("--runtime", "litert", "--rounds", "50", "--min-time", "20", "--gate-timeout", "0", "--no-check-outputs")
 
@@ -54,7 +56,13 @@ def board(machine: VirtualBoard) -> Iterator[VirtualBoard]:
 def nothing_left(board: VirtualBoard) -> None:
     free = f"! grep -vqx {FULL_KHZ} {LIMITS}"
     no_record = f'[ -z "$(ls -A {RECORDS} 2>/dev/null)" ]'
-    board.until(f"{free} && {no_record} && {_no_process('guard')}", "limits as they were, no record, no guard")
+    try:
+        board.until(
+            f"{free} && {no_record} && {_no_process('guard')}", "limits as they were, no record, no guard", 10.0
+        )
+    except RuntimeError as error:
+        state = board.shell(f"cat {LIMITS} {COOLERS}; ls -A {RECORDS}; {_processes('guard')}; true")
+        raise AssertionError(f"{error}: {state.split()}") from error
 
 
 def pids(board: VirtualBoard, role: str) -> list[int]:
@@ -69,6 +77,13 @@ def _processes(role: str) -> str:
 
 def _no_process(role: str) -> str:
     return f"! {_processes(role)}"
+
+
+def pass_through(board: VirtualBoard, temperatures_c: tuple[float, ...]) -> None:
+    """Each for so long that the zone is asked for it."""
+    for celsius in temperatures_c:
+        board.set_temperature(celsius)
+        board.shell("sleep 1.5")
 
 
 def kill(board: VirtualBoard, *victims: int) -> None:
@@ -152,17 +167,17 @@ def test_heat_below_a_cap_does_not_keep_the_cap(board: VirtualBoard) -> None:
     def heat(progress: wire.Progress) -> None:
         if progress.stage != "rounds" or progress.done != 1:
             return
-        for celsius in HOTTER_C:
-            board.set_temperature(celsius)
-            board.shell("sleep 1.5")
+        pass_through(board, HOTTER_C)
         board.until(f"grep -qx 600000 {BIG_LIMIT}", "heat has lowered the clock below the cap")
 
     long = dataclasses.replace(SETTINGS, schedule=wire.Schedule(rounds=5, min_s=8.0, max_s=8.0))
-    with OpenDevice(board.device(), link=board.link()) as opened:
-        profile = opened.profile(small_model(), long, heat).profile
-        with pytest.raises(JobRefused, match="heat holds the clock of policy0 down") as refused:
-            opened.profile(small_model(), SETTINGS)
-    board.set_temperature(COOL_C)
+    try:
+        with OpenDevice(board.device(), link=board.link()) as opened:
+            profile = opened.profile(small_model(), long, heat).profile
+            with pytest.raises(JobRefused, match="heat holds the clock of policy0 down") as refused:
+                opened.profile(small_model(), SETTINGS)
+    finally:
+        pass_through(board, COOLER_C)
 
     assert (profile.rounds[0].before.clocks[0].max_hz, profile.rounds[-1].after.clocks[0].max_hz) == (1e9, 600e6)
     assert judge(profile).level == "throttled"
