@@ -62,6 +62,7 @@ are some: numpy.savez('data.npz', image=images, labels=labels). A part of it is 
 @click.option("--energy", is_flag=True, help="Measure energy too.")
 @click.option("--meter", metavar="NAME", help="What measures it, as in `edgeprof profile`.")
 @click.option("--budget-time", "most_s", type=Duration(), default="15m", show_default=True, help="Time for the race.")
+@click.option("-p", "--predictor", metavar="NAME|FILE", help="Rules out what is slower for sure before the race.")
 @click.option("--explain", is_flag=True, help="Say why: operators of every file against the original's.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the files.  [default: MODEL.optimized]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of what is set aside, and of the order.")
@@ -99,6 +100,7 @@ def _plan(model: Path, options: dict[str, Any]) -> Plan:
     from device_agents import wire
     from edgeprof.cli.profile_settings import to_shapes
     from edgeprof.optimize.session import Plan
+    from edgeprof.training.keeping import load_predictor
 
     return Plan(
         model=model,
@@ -115,6 +117,7 @@ def _plan(model: Path, options: dict[str, Any]) -> Plan:
         explain=options["explain"],
         seed=options["seed"],
         most_s=options["most_s"],
+        predictor=load_predictor(options["predictor"]) if options["predictor"] is not None else None,
         only=tuple(name.strip() for name in (options["only"] or "").split(",") if name.strip()),
     )
 

@@ -7,20 +7,23 @@ Decided on this machine with the same runtime; on the device one sample is check
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from edgeprof.errors import InputError, ModelError
 from edgeprof.models.arrays import Array
 from edgeprof.optimize.candidate import LOSSY, Candidate
+from edgeprof.optimize.channels import as_taken
 from edgeprof.optimize.inference import Inference, InferenceFailed
 from edgeprof.optimize.metrics import Loss, Metric, MetricError
 from edgeprof.optimize.samples import Samples
 
-__all__ = ["Decision", "Gate", "largest_error"]
+__all__ = ["RUNTIME_OF", "Decision", "Gate", "largest_error"]
 
 # Of the largest output: what summing in another order costs in float32, with a margin, and what no one would notice.
 LOSSLESS_ERROR = 1e-3
+RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,8 @@ class Decision:
 class Gate:
     """Holds candidates against the original on samples that no calibration saw.
 
-    `budget` is the share of the metric that may be lost, 0.005 for 0.5 %. Use `prepare` once before `decide`.
+    `budget` is the share of the metric that may be lost, 0.005 for 0.5 %. Use `prepare` once before `decide`. A
+    candidate of another format than the original is run by that format's own runtime.
     """
 
     inference: Inference
@@ -45,7 +49,7 @@ class Gate:
     metric: Metric
     budget: float
     _expected: Mapping[str, Array] = field(default_factory=dict)
-    _own: Mapping[str, float] = field(default_factory=dict)
+    _format: str = ""
 
     def prepare(self, original: Candidate) -> float:
         """Run the original; its own score.
@@ -54,6 +58,7 @@ class Gate:
             InferenceFailed: it does not run here, or what it gives is of no use to compare with.
             MetricError: its outputs cannot be scored.
         """
+        self._format = original.format
         self._expected = self.inference.outputs(original.path, self.samples)
         useless = _useless(self._expected)
         if useless:
@@ -66,8 +71,8 @@ class Gate:
     def decide(self, candidate: Candidate) -> Decision:
         """Run a candidate, and say whether it may take the original's place."""
         try:
-            found = self._named(self.inference.outputs(candidate.path, self.samples))
-        except InferenceFailed as error:
+            found = self._named(self._run(candidate))
+        except (InferenceFailed, ModelError, InputError) as error:
             return Decision(accepted=False, reason=str(error))
         useless = _useless(found)
         if useless:
@@ -90,6 +95,12 @@ class Gate:
             loss=loss,
             error=error_of_peak,
         )
+
+    def _run(self, candidate: Candidate) -> Mapping[str, Array]:
+        if candidate.format == self._format:
+            return self.inference.outputs(candidate.path, self.samples)
+        other = replace(self.inference, runtime=RUNTIME_OF[candidate.format])
+        return other.outputs(candidate.path, as_taken(self.samples, candidate.path))
 
     def _objection(self, candidate: Candidate, loss: Loss, error: float) -> str:
         if candidate.kind != LOSSY:

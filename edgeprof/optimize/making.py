@@ -108,6 +108,7 @@ class Workshop:
                 both = self.make("slim+rewritten", LOSSLESS, best, "rewriting", "rewrite", OWN)
                 yield both
             best = both.candidate if both.is_accepted and both.candidate is not None else best
+        yield self.make("as-tflite", LOSSLESS, source, "converting", "to_tflite", "onnx2tf", format="tflite")
         level = "all" if self.own_processor else "extended"
         yield self.make(f"offline-{level}", LOSSLESS, best, "tidying", "optimize_offline", ORT, {"level": level})
 
@@ -214,12 +215,13 @@ class Workshop:
         function: str,
         tool: str,
         arguments: Mapping[str, Any] | None = None,
+        format: str | None = None,
     ) -> Made:
         """Have a transform write a file, and the gate judge it."""
         if self.only and not name.startswith((*self.only, BASE)):
             return Made(name=name, kind=kind, decision=Decision(accepted=False, reason=LEFT_OUT))
         self.tell(f"{name}: making")
-        made = self._unjudged(name, source, module, function, tool, arguments, kind)
+        made = self._unjudged(name, source, module, function, tool, arguments, kind, format)
         if isinstance(made, Made):
             return made
         self.tell(f"{name}: judging")
@@ -234,8 +236,10 @@ class Workshop:
         tool: str,
         arguments: Mapping[str, Any] | None = None,
         kind: str = LOSSLESS,
+        format: str | None = None,
     ) -> Candidate | Made:
-        target = self.folder / f"{self.model.path.stem}.{name}.{source.format}"
+        format = format or source.format
+        target = self.folder / f"{self.model.path.stem}.{name}.{format}"
         try:
             answer = call(
                 module,
@@ -253,7 +257,7 @@ class Workshop:
             tool_version=_version(answer, tool),
             options={key: _told(value) for key, value in (arguments or {}).items() if key not in ("samples", "cache")},
         )
-        return Candidate(name=name, kind=kind, path=target, format=source.format, steps=(*source.steps, step))
+        return Candidate(name=name, kind=kind, path=target, format=format, steps=(*source.steps, step))
 
     def _base(self) -> Candidate:
         """What lossy files are made from: the original with its shapes fixed, where they were not."""

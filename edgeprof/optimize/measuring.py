@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from device_agents import wire
@@ -13,7 +13,8 @@ from edgeprof.errors import AgentLost, DeviceGivenUp, JobRefused, LinkError, Mea
 from edgeprof.fleet import Device
 from edgeprof.metering import metered
 from edgeprof.models import ModelFile, read_model
-from edgeprof.models.arrays import Array
+from edgeprof.optimize.channels import as_taken
+from edgeprof.optimize.samples import Samples
 from edgeprof.outputs import disagreements
 from edgeprof.profiling import OpenDevice, Settings
 from edgeprof.run import Run
@@ -39,16 +40,17 @@ class Refusal:
 
 @dataclass
 class Bench:
-    """A context manager. `runtime` None: the first that runs this format.
+    """A context manager. `runtime` runs files of `format`, the original's; others are run by the first that can.
 
-    `values` are one sample of the user's: candidates run on it, and their outputs are held against those of the same
-    file on this machine.
+    `sample` is one of the user's: candidates run on it, and their outputs are held against those of the same file on
+    this machine.
     """
 
     device: Device
     runtime: str | None
+    format: str
     options: wire.RuntimeOptions
-    values: Mapping[str, Array] | None = None
+    sample: Samples | None = None
     energy: wire.EnergyPlan | None = None
     keep: Callable[[Run], object] = lambda run: None
     tell: Callable[[str], None] = lambda text: None
@@ -77,7 +79,11 @@ class Bench:
         Raises:
             ModelError, InputError: it is no model, or cannot take them.
         """
-        return read_model(path, self.options.shapes, self.options.batch, self.values)
+        plain = read_model(path)
+        if self.sample is None or plain.format == self.format:
+            values = None if self.sample is None else self.sample.one(0)
+            return read_model(path, self.options.shapes, self.options.batch, values)
+        return read_model(path, values=as_taken(self.sample, path).one(0))
 
     def measure(self, path: Path, operators: bool = False, energy: bool = False) -> Run | Refusal:
         """Run a file on the device; the run is kept.
@@ -85,15 +91,16 @@ class Bench:
         Raises:
             LinkError, AgentError: the device is lost, also after some time, or is somebody else's.
         """
+        model = self.model(path)
+        is_other = model.format != self.format
         settings = Settings(
-            runtime=self.runtime,
-            options=self.options,
+            runtime=None if is_other else self.runtime,
+            options=replace(self.options, shapes={}, batch=None) if is_other else self.options,
             schedule=QUICK,
             gate=wire.Gate(timeout_s=min(GATE_S, gate_timeout.usual_s())),
             operators=operators,
             energy=self.energy if energy else None,
         )
-        model = self.model(path)
         for wait_s in (*RECONNECTS_S, None):
             try:
                 run = self.opened.profile(model, settings)

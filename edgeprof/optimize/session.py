@@ -18,11 +18,12 @@ from edgeprof.models import read_model
 from edgeprof.models.reading import ModelFile
 from edgeprof.optimize.candidate import ORIGINAL, Candidate
 from edgeprof.optimize.contest import Tried, best_of, front_of, raced, without_twins
-from edgeprof.optimize.gate import Gate
+from edgeprof.optimize.gate import RUNTIME_OF, Gate
 from edgeprof.optimize.inference import Inference
 from edgeprof.optimize.making import Workshop, quantised_already
 from edgeprof.optimize.measuring import Bench
 from edgeprof.optimize.metrics import metric_named
+from edgeprof.optimize.ranking import Predictor, predicted, without_hopeless
 from edgeprof.optimize.samples import LEAST_CALIBRATION, LEAST_EVALUATION, Samples, read_samples, require_enough, split
 from edgeprof.optimize.seeded import seeded
 from edgeprof.run import Run
@@ -30,7 +31,6 @@ from edgeprof.run import Run
 __all__ = ["Optimized", "Plan", "Tried", "optimize"]
 
 Tell = Callable[[str], None]
-RUNTIME_OF = {"onnx": "onnxruntime", "tflite": "litert"}
 # Of files that are slower than the original, so many are looked into.
 MOST_EXPLAINED = 3
 
@@ -41,6 +41,7 @@ class Plan:
 
     `data` and `calibration` are files or folders of samples; without calibration a part of the data is set aside for
     it. `most_s` is for the race on the device. `only`: beginnings of the names of candidates, all where it is empty.
+    With a `predictor` those race that it does not rule out.
     """
 
     model: Path
@@ -58,6 +59,7 @@ class Plan:
     most_s: float = 900.0
     sensitivity_s: float = 300.0
     only: tuple[str, ...] = ()
+    predictor: Predictor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +119,15 @@ def optimize(
         notes.append(f"without --data candidates are compared on {len(judged)} seeded inputs, and none may be lossy")
     metric = metric_named(plan.metric, judged.labels is not None, plan.beside)
     gate = Gate(Inference(runtime), judged, metric, plan.budget or 0.0)
-    with Bench(device, runtime, plan.options, judged.one(0), plan.energy, keep, tell) as bench:
+    with Bench(device, runtime, model.format, plan.options, judged.take([0]), plan.energy, keep, tell) as bench:
         own = bench.opened.any_agent().hello.machine.architecture == platform.machine()
         original = Candidate(name=ORIGINAL, kind=ORIGINAL, path=model.path, format=model.format)
         score = gate.prepare(original)
         with _work_folder(plan.folder) as work:
             workshop = Workshop(model, work, gate, calibration, own, plan.sensitivity_s, plan.only, tell)
             made = without_twins(list(workshop.candidates()))
+            if plan.predictor is not None:
+                made = without_hopeless(made, predicted(made, plan.predictor))
             for one in made:
                 if one.candidate is not None and one.is_accepted:
                     on_accepted(one.name, one.candidate.path)

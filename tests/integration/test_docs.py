@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgeprof.campaign.plan import Configuration, Plan, Rest
@@ -311,6 +312,35 @@ def test_the_page_about_searches_can_be_followed_to_its_end(tmp_path: Path) -> N
             cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_page_about_optimizing_can_be_followed_to_its_end(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "how-to" / "optimize.md"
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    quick = {"EDGEPROF_GATE_TIMEOUT": "0", "EDGEPROF_HOME": str(tmp_path / "home"), "PATH": path}
+    said = []
+    for line in typed_lines(page):
+        done = subprocess.run(
+            shlex.split(line), cwd=tmp_path, env={**os.environ, **quick}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"$ {line}\n{done.stdout}\n{done.stderr}"
+        said.append(done.stdout)
+    data, metric = PYTHON.findall(page.read_text())
+    subprocess.run([sys.executable, "-c", data], cwd=tmp_path, check=True)
+    (tmp_path / "score.py").write_text(metric)
+    judged = CommandLine(tmp_path, quick).run(
+        "optimize", "digits/model.onnx", "--data", "digits/data.npz", "--metric", "score.py:f1",
+        "--only", "slim", "--budget-time", "1s",
+    )  # fmt: skip
+
+    assert "dynamic-int8" in said[2]
+    assert "model.onnx" in said[3]
+    assert len(np.load(tmp_path / "data.npz")["labels"]) == 100
+    assert judged.returncode == 0, judged.stderr
+    assert "judged by score.py:f1 on 897 samples (the original: 0.9" in judged.stdout
 
 
 @pytest.mark.slow

@@ -132,6 +132,29 @@ def test_without_data_only_lossless_changes_are_tried_and_a_quantised_model_has_
     assert "it is quantised already" in second.stdout
 
 
+def test_what_a_converter_makes_runs_in_the_other_runtime(typed: CommandLine, tmp_path: Path) -> None:
+    """onnx2tf brings gigabytes: a program stands in that hands over the same net in TFLite, its channels last."""
+    converter = tmp_path / "onnx2tf"
+    converter.write_text(
+        f"#!/bin/sh\n[ $1 = -V ] && echo stand-in && exit 0\n"
+        f"mkdir -p $4 && cp {typed.folder / 'model.tflite'} $4/model_float32.tflite\n"
+    )
+    converter.chmod(0o755)
+    environment = {**typed.environment, "EDGEPROF_ONNX2TF": str(converter)}
+
+    done = CommandLine(typed.folder, environment).run(
+        "optimize", "model.onnx", "--data", "data.npz", "--only", "as-tflite", *QUICK, "--out", "c", "--json", "c.json"
+    )
+
+    assert done.returncode == 0, done.stderr
+    (_, converted) = json.loads((typed.folder / "c.json").read_text())["candidates"][-2:]
+    assert converted["name"] == "as-tflite"
+    assert converted["rejected"] is None
+    assert converted["largest_error_of_peak"] < 1e-5
+    assert converted["latency_s"]["value"] > 0
+    assert [step["tool_version"] for step in converted["steps"]] == ["stand-in"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
