@@ -49,6 +49,7 @@ COMMANDS = {
         "edgeprof.cli.optimize:optimize",
         "A faster, leaner file of a model for a device, within an accuracy budget.",
     ),
+    "tune": ("edgeprof.cli.tune:tune", "How a model runs best on a device: runtime, threads, CPUs, clocks."),
     "carbon": ("edgeprof.cli.carbon:carbon", "Grams of CO2e per inference, with every input's source."),
     "runs": ("edgeprof.cli.runs:runs", "Profiles that were kept: list, show, compare, export."),
 }

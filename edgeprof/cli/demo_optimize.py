@@ -1,4 +1,4 @@
-"""A step of the demo: other files of its model, judged, raced on this machine, and the best shown beside the original."""
+"""A step of the demo: other files of its model, judged, raced here, and the best shown beside the original."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import click
 from edgeprof import gate_timeout
 from edgeprof.cli.measuring import keep, tell, tell_assumptions, when_free
 from edgeprof.cli.profile_settings import to_batches, to_settings
+from edgeprof.cli.recipe import Followed, recipe_options
 from edgeprof.cli.stores import open_store, store_option
 from edgeprof.cli.sustained import SustainedTime, run_sustained
 
@@ -187,6 +188,7 @@ class Seconds(click.FloatRange):
     help="Write JSON; - is standard output. Of one model on one device: an object, or nothing if it failed. "
     "Of more: a list of those that succeeded.",
 )
+@recipe_options
 @store_option
 @click.option("--no-store", is_flag=True, help="Do not keep the profiles in the store.")
 @click.option(
@@ -213,6 +215,10 @@ def profile(
     from edgeprof.places import fleet_file
 
     settings = to_settings(options)
+    followed = None
+    if options["recipe_path"] is not None:
+        followed = Followed(options["recipe_path"], settings, without_root=options["without_root"])
+        settings = followed.settings
     batches = to_batches(options["batches"])
     if options["input_path"] is not None and len(batches) > 1:
         raise click.UsageError("--batch with several sizes and --input exclude each other: the values decide the batch")
@@ -235,7 +241,11 @@ def profile(
         for batch in batches
     ]
     tell_assumptions([model for model, _ in jobs])
+    if followed is not None:
+        followed.require([model for model, _ in jobs], devices)
     runs, n_failed = _run_all(devices, jobs, options)
+    if followed is not None:
+        followed.tell_differences(runs)
     if len(batches) > 1:
         _show_sweeps(runs, options)
     if options["json_path"]:
