@@ -139,6 +139,8 @@ class _Tuning:
         self._configurations = configurations
         self._where = [one.where for one in configurations]
         self._features = features
+        self._z = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-9)
+        self._looks = [row.tobytes() for row in np.ascontiguousarray(features)]
         self._measure = measure
         self._objective = objective
         self._budget = budget
@@ -209,7 +211,7 @@ class _Tuning:
             if worth.max() < WORTH:
                 if tests == wanted:
                     return f"none of the others is expected to be better by {WORTH:.1%}, and tests agreed"
-                tests, place = tests + 1, self._test(open_places, tests % 2 == 0)
+                tests, place = tests + 1, self._test(open_places, tests)
             before = self._best_value()
             self._look_at(place, 1, SEARCH)
             self._learn(place)
@@ -217,13 +219,22 @@ class _Tuning:
                 tests = 0
         return f"the budget of {self._budget} measurements is spent"
 
-    def _test(self, open_places: list[int], anywhere: bool) -> int:
-        """The best by what is expected, anywhere or where threads were not yet placed so."""
+    def _test(self, open_places: list[int], turn: int) -> int:
+        """In turns: the nearest to the best, the best by what is expected, the same where threads were not yet placed.
+
+        What looks just as something that was measured is left for the end.
+        """
+        seen = {self._looks[place] for place in self._by_place}
+        fresh = [place for place in open_places if self._looks[place] not in seen] or open_places
+        best = contenders(list(self._known.values()))
+        if turn % 3 == 0 and best:
+            away = ((self._z - self._z[best[0].place]) ** 2).sum(axis=1)
+            return min(fresh, key=lambda place: float(away[place]))
         placed = {self._where[place] for place in self._by_place}
-        new = [place for place in open_places if self._where[place] not in placed]
+        new = [place for place in fresh if self._where[place] not in placed]
         chance = self._chance_to_run() * np.maximum(self._chance_in_time(), LEAST_CHANCE)
         expected = self._values.mean - np.log(chance)
-        return min(open_places if anywhere else new or open_places, key=lambda place: float(expected[place]))
+        return min(new if turn % 3 == 1 and new else fresh, key=lambda place: float(expected[place]))
 
     def _best_value(self) -> float | None:
         kept = [one.value.value for one in self._known.values() if one.keeps_budget]
