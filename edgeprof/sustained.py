@@ -5,7 +5,6 @@ Pure functions of runs that were measured with `Schedule.without_rest_s`; docs/h
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -14,6 +13,7 @@ from statistics import median
 import numpy as np
 
 from device_agents.wire import Conditions, Profile, Round
+from edgeprof.battery import LOW_BATTERY, battery_share, is_discharging, without_charge
 from edgeprof.comparison import compare
 from edgeprof.errors import MeasurementError
 from edgeprof.run import Run
@@ -34,15 +34,12 @@ from edgeprof.verdict import (
 )
 
 __all__ = [
-    "LOW_BATTERY",
     "MINUTE_S",
     "Moment",
     "Stretch",
     "Sustained",
     "Throttling",
-    "battery_share",
     "hottest_c",
-    "is_discharging",
     "sustained",
 ]
 
@@ -51,10 +48,7 @@ MINUTE_S = 60.0
 MIN_STEADY_ROUNDS = 6
 # Governors let a clock wander; one that is down by a tenth for so many rounds on end, with slower runs, was held down.
 SAG, SAG_ROUNDS = 0.90, 3
-# Below this phones and laptops begin to save power.
-LOW_BATTERY = 0.15
 MOST_REST = 0.05
-BATTERY = re.compile(r"battery ([A-Za-z ]+?)(?: at (\d+) %)?(?:, |$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,7 +362,7 @@ def _doubts(profile: Profile, asked_s: float, lasted_s: float) -> Iterator[str]:
 
 
 def _power_doubts(looks: Sequence[Conditions]) -> Iterator[str]:
-    kinds = [BATTERY.sub(r"battery \1, ", look.power_source or "").strip(", ") for look in looks]
+    kinds = [without_charge(look.power_source) for look in looks]
     changed = next((k for k in range(1, len(kinds)) if kinds[k] != kinds[k - 1]), None)
     if changed is not None:
         at_s = looks[changed].at_s - looks[0].at_s
@@ -377,14 +371,3 @@ def _power_doubts(looks: Sequence[Conditions]) -> Iterator[str]:
     low = [share for look in looks if is_discharging(look) and (share := battery_share(look)) is not None]
     if low and min(low) < LOW_BATTERY:
         yield f"the battery ran down to {min(low):.0%}: devices save power below {LOW_BATTERY:.0%}"
-
-
-def battery_share(look: Conditions) -> float | None:
-    """How full the device's battery is, of several the emptiest; None without one, or where it does not tell."""
-    shares = [int(found[2]) / 100 for found in BATTERY.finditer(look.power_source or "") if found[2]]
-    return min(shares, default=None)
-
-
-def is_discharging(look: Conditions) -> bool:
-    """Whether the device lives on its battery."""
-    return any(found[1] == "Discharging" for found in BATTERY.finditer(look.power_source or ""))

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from device_agents import wire
+from edgeprof.battery import LOW_BATTERY, running_empty
 from edgeprof.errors import EdgeprofError, JobRefused
 from edgeprof.models import ModelFile
 from edgeprof.profiling import Measure, OnProgress, OpenDevice, Settings, attached
 from edgeprof.run import Run
 from edgeprof.spooled import ALONE_LOST_S, Patience, Spooled
-from edgeprof.sustained import LOW_BATTERY, battery_share, hottest_c, is_discharging
+from edgeprof.sustained import hottest_c
 
 __all__ = ["LONGEST_S", "SHORTEST_S", "Cooling", "Endurance", "cool_down", "lasting", "without_rest"]
 
@@ -138,8 +139,8 @@ class Endurance:
 
 
 def _require_power(name: str, seen: wire.Conditions) -> None:
-    share = battery_share(seen)
-    if is_discharging(seen) and share is not None and share < LOW_BATTERY:
+    share = running_empty(seen)
+    if share is not None:
         raise JobRefused(
             f"{name}: its battery is down to {share:.0%} and discharging: it would save power, and may not last",
             f"plug it in, or charge it above {LOW_BATTERY:.0%}",

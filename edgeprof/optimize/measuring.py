@@ -9,6 +9,7 @@ from pathlib import Path
 
 from device_agents import wire
 from edgeprof import gate_timeout
+from edgeprof.battery import LOW_BATTERY, running_empty
 from edgeprof.errors import AgentLost, DeviceGivenUp, JobRefused, LinkError, MeasurementError
 from edgeprof.fleet import Device
 from edgeprof.metering import metered
@@ -59,7 +60,22 @@ class Bench:
 
     def __enter__(self) -> Bench:
         self._opened = OpenDevice(self.device, measure=metered(considerate)).__enter__()
+        self._require_charge()
         return self
+
+    def _require_charge(self) -> None:
+        """Of a battery that runs empty the later candidates would be measured at other clocks.
+
+        Raises:
+            JobRefused: battery-low.
+        """
+        share = running_empty(self.opened.any_agent().conditions())
+        if share is not None:
+            raise JobRefused(
+                f"{self.device.name}: its battery is down to {share:.0%} and discharging: clocks are lowered soon",
+                f"charge it above {LOW_BATTERY:.0%}",
+                "battery-low",
+            )
 
     def __exit__(self, *error: object) -> None:
         if self._opened is not None:

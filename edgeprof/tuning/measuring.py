@@ -7,7 +7,6 @@ somebody else's lease, an empty battery.
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import TypeVar
 
 from device_agents import wire
 from edgeprof import doctor, gate_timeout
+from edgeprof.battery import LOW_BATTERY, running_empty
 from edgeprof.errors import AgentLost, DeviceGivenUp, JobRefused, LinkError, MeasurementError, MeterError, TuningError
 from edgeprof.fleet import Device
 from edgeprof.metering import metered
@@ -29,7 +29,7 @@ from edgeprof.tuning.objective import Measured
 from edgeprof.values import values_of
 from edgeprof.verdict import judge
 
-__all__ = ["AWAY", "QUICK", "THOROUGH", "BatteryLow", "Bench", "battery_low"]
+__all__ = ["AWAY", "QUICK", "THOROUGH", "BatteryLow", "Bench"]
 
 T = TypeVar("T")
 
@@ -39,8 +39,6 @@ RECONNECTS_S = (1.0, 5.0, 20.0)
 OF_DEVICE = frozenset({"leased", "keeper-silent", "no-meter", "charging", "no-space", "version"})
 QUICK, THOROUGH = 1, 2
 LEASE_RETRY_S = 2.0
-LEAST_CHARGE = 15
-BATTERY = re.compile(r"battery (?:not )?(\w+)[^,]* at (\d+) %", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,11 +177,11 @@ class Bench:
             self._check_charge(self._persist(lambda: self._open().any_agent().conditions()))
 
     def _check_charge(self, seen: wire.Conditions) -> None:
-        low = battery_low(seen.power_source)
+        low = running_empty(seen)
         if low is not None:
             raise BatteryLow(
-                f"{self.device.name}: its battery is at {low} % and discharging: clocks are lowered soon",
-                f"charge it above {LEAST_CHARGE} %, then tune (with --resume if something was measured)",
+                f"{self.device.name}: its battery is at {low:.0%} and discharging: clocks are lowered soon",
+                f"charge it above {LOW_BATTERY:.0%}, then tune (with --resume if something was measured)",
             )
 
     # --- measuring ---
@@ -290,11 +288,3 @@ class Bench:
                     self._opened.disconnect()
                 self.sleep(wait_s)
         return action()
-
-
-def battery_low(power_source: str | None) -> int | None:
-    """The charge in per cent of a battery that is running empty; None for any other and where there is none."""
-    for state, charge in BATTERY.findall(power_source or ""):
-        if state.lower() == "discharging" and int(charge) < LEAST_CHARGE:
-            return int(charge)
-    return None

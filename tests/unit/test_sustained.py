@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from edgeprof.battery import battery_share, is_discharging
 from edgeprof.errors import MeasurementError
 from edgeprof.models import board_to_simulate
-from edgeprof.sustained import battery_share, is_discharging, sustained
+from edgeprof.sustained import sustained
 from tests.unit.profiles import CLOCKS, LOW_HZ, TOP_HZ, make_profile, make_run
 from tests.unit.sustained_runs import NOTHING_READABLE, ROUND_S, at, of_numbers, on_board
 

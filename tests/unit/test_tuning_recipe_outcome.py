@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from device_agents import conditions, wire
+from edgeprof.battery import running_empty
 from edgeprof.errors import TuningError
 from edgeprof.tuning.configuration import Configuration
 from edgeprof.tuning.journal import Entry, Header, Journal, journal_of
-from edgeprof.tuning.measuring import battery_low
 from edgeprof.tuning.objective import Measured, Objective
 from edgeprof.tuning.outcome import Outcome, Seen, cap_sentence, conclusion, judge
 from edgeprof.tuning.topology_notes import topology_notes
@@ -273,13 +273,12 @@ def test_clocks_that_may_not_be_capped_are_named_with_the_reason() -> None:
 
 @pytest.mark.parametrize(
     ("status", "charge", "low"),
-    [("Discharging", 14, 14), ("Discharging", 15, None), ("Charging", 3, None), ("Not charging", 3, None)],
+    [("Discharging", 14, 0.14), ("Discharging", 15, None), ("Charging", 3, None), ("Not charging", 3, None)],
 )
-def test_a_battery_that_runs_empty_is_seen(status: str, charge: int, low: int | None, tmp_path: Path) -> None:
+def test_a_battery_that_runs_empty_is_seen(status: str, charge: int, low: float | None, tmp_path: Path) -> None:
     supply = tmp_path / "sys" / "class" / "power_supply" / "battery"
     supply.mkdir(parents=True)
     for name, text in (("type", "Battery"), ("status", status), ("capacity", str(charge))):
         (supply / name).write_text(f"{text}\n")
 
-    assert battery_low(conditions.read_power_source(MovedMachine(tmp_path))) == low
-    assert battery_low(None) is None
+    assert running_empty(conditions.read(MovedMachine(tmp_path))) == low
