@@ -331,7 +331,7 @@ def _spinning(options: RuntimeOptions) -> str:
     if options.threads == 1:
         return "no worker threads"
     if options.spinning is not None:
-        return "yes, as asked" if options.spinning else "no, as asked"
+        return "yes: as asked" if options.spinning else "no: as asked"
     return "yes" if options.streams == 1 else "no: it would disturb the other streams"
 
 

@@ -218,10 +218,10 @@ def test_worker_threads_are_pinned_one_to_one_or_to_all() -> None:
 @pytest.mark.parametrize(
     ("options", "entry", "told"),
     [
-        (RuntimeOptions(threads=2, spinning=False), "0", "no, as asked"),
-        (RuntimeOptions(threads=2, spinning=True), "1", "yes, as asked"),
+        (RuntimeOptions(threads=2, spinning=False), "0", "no: as asked"),
+        (RuntimeOptions(threads=2, spinning=True), "1", "yes: as asked"),
         (RuntimeOptions(threads=2, streams=2), "0", "no: it would disturb the other streams"),
-        (RuntimeOptions(threads=2, streams=2, spinning=True), "1", "yes, as asked"),
+        (RuntimeOptions(threads=2, streams=2, spinning=True), "1", "yes: as asked"),
         (RuntimeOptions(threads=1, spinning=True), "1", "no worker threads"),
     ],
 )
