@@ -78,7 +78,7 @@ def train(net: nn.Module, images: torch.Tensor, labels: torch.Tensor, epochs: in
         for k in range(len(images) // size):
             batch = order[k * size : (k + 1) * size]
             down, right = (int(one) for one in torch.randint(-12, 13, (2,)))
-            shifted = torch.roll(images[batch], (down, right), dims=(2, 3))
+            shifted = torch.roll(images[batch], (down, right), dims=(2, 3)).to(memory_format=torch.channels_last)
             loss = functional.cross_entropy(net(shifted), labels[batch])
             optimiser.zero_grad()
             loss.backward()

@@ -18,7 +18,8 @@ from edgeprof.values import Value
 __all__ = ["Tried", "best_of", "front_of", "raced", "without_twins"]
 
 Tell = Callable[[str], None]
-MOST_SWEEPS = 6
+# Of fewer sweeps an interval says little; they are made whatever time they take.
+LEAST_SWEEPS, MOST_SWEEPS = 3, 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,7 @@ def raced(
         rng.shuffle(order)
         for place, name in enumerate(order):
             tell(f"sweep {k + 1}: {name} ({place + 1} of {len(order)})")
-            latency = _measured(bench, tried, name, with_energy=k == 0 and bench.energy is not None)
+            latency = _measured(bench, tried, name, is_first=k == 0)
             if latency is not None:
                 found[name] = latency
         if original.name not in found:
@@ -126,17 +127,18 @@ def raced(
         sizes = {name: tried[name].size_bytes or 0 for name in standings}
         losses = {name: tried[name].loss for name in standings}
         alive = survivors(running, sizes, losses) if running else []
-        if not alive or now() >= until:
+        if not alive or (k + 1 >= LEAST_SWEEPS and now() >= until):
             break
     return tuple(tried.values())
 
 
-def _measured(bench: Bench, tried: dict[str, Tried], name: str, with_energy: bool) -> Value | None:
+def _measured(bench: Bench, tried: dict[str, Tried], name: str, is_first: bool) -> Value | None:
     """Measure one once; what came of it is put into `tried`."""
     one = tried[name]
     if one.candidate is None:
         return None
-    run = bench.measure(one.candidate.path, energy=with_energy)
+    # What it computes, and the joules it takes, are asked once.
+    run = bench.measure(one.candidate.path, check=is_first, energy=is_first and bench.energy is not None)
     values = found_in(run) if isinstance(run, Run) else run
     if isinstance(values, Refusal) or isinstance(run, Refusal):
         reason = values.reason if isinstance(values, Refusal) else ""

@@ -24,6 +24,9 @@ Tell = Callable[[str], None]
 ORT, LITERT = "onnxruntime", "ai-edge-quantizer"
 METHODS = ("minmax", "percentile", "entropy")
 OWN = "edgeprof"
+# Module, function and tool of what may be mixed with float.
+STATIC_ONNX = ("onnx_quantized", "static", ORT)
+STATIC_TFLITE = ("tflite_quantized", "quantise", LITERT)
 # What others are made from, and so made always.
 BASE = "fixed-shapes"
 LEFT_OUT = "left out"
@@ -131,78 +134,50 @@ class Workshop:
         yield self.make("weight-only-int8", LOSSY, self._base(), "onnx_quantized", "weight_only", OWN)
 
     def _static_onnx(self, base: Candidate, activations: str, data: str, names: list[str]) -> Iterator[Made]:
-        """By channel with each way to calibrate, by tensor with the best of them; mixed where none keeps the budget."""
+        """By channel with each way to calibrate; by tensor, and with weights of seven bits, with the best of them.
+
+        Mixed where none of all these keeps the budget.
+        """
         found = []
         for method in METHODS:
-            made = self._static(base, activations, True, method, data, names)
-            found.append((made, method))
-            yield made
-        best, method = min(found, key=lambda pair: pair[0].bound)
+            arguments = self._arguments(data, names, activations, method)
+            found.append((self._static(f"static-{activations}-channel-{method}", base, arguments), arguments))
+            yield found[-1][0]
+        best, arguments = min(found, key=lambda pair: pair[0].bound)
         if best.candidate is None:
             return
-        yield self._static(base, activations, False, method, data, names)
-        if best.is_accepted or best.decision.loss is None:
-            return
-        arguments = {
+        method = arguments["method"]
+        for name, change in (("tensor", {"per_channel": False}), ("channel-7bit", {"seven_bits": True})):
+            changed = {**arguments, **change}
+            found.append((self._static(f"static-{activations}-{name}-{method}", base, changed), changed))
+            yield found[-1][0]
+        best, arguments = min(found, key=lambda pair: pair[0].bound)
+        if not any(made.is_accepted for made, _ in found):
+            yield from mixed(self, f"mixed-{activations}", base, STATIC_ONNX, arguments, self.sensitivity_s)
+
+    def _arguments(self, data: str, names: list[str], activations: str, method: str) -> dict[str, Any]:
+        return {
             "samples": data,
             "names": names,
             "activations": activations,
             "per_channel": True,
+            "seven_bits": False,
             "method": method,
             "cache": str(self.folder.absolute() / f"ranges-{method}.json"),
         }
-        yield from mixed(
-            self,
-            f"mixed-{activations}",
-            base,
-            "onnx_quantized",
-            "static",
-            ORT,
-            arguments,
-            arguments,
-            self.sensitivity_s,
-        )
 
-    def _static(
-        self, base: Candidate, activations: str, per_channel: bool, method: str, data: str, names: list[str]
-    ) -> Made:
-        grain = "channel" if per_channel else "tensor"
-        return self.make(
-            f"static-{activations}-{grain}-{method}",
-            LOSSY,
-            base,
-            "onnx_quantized",
-            "static",
-            ORT,
-            {
-                "samples": data,
-                "names": names,
-                "activations": activations,
-                "per_channel": per_channel,
-                "method": method,
-                "cache": str(self.folder.absolute() / f"ranges-{method}.json"),
-            },
-        )
+    def _static(self, name: str, base: Candidate, arguments: Mapping[str, Any]) -> Made:
+        return self.make(name, LOSSY, base, *STATIC_ONNX, arguments)
 
     def _lossy_tflite(self, calibration: Samples) -> Iterator[Made]:
         data, names = self._calibration_file(calibration), list(calibration.values)
         arguments: dict[str, Any] = {"recipe": "static-int8", "samples": data, "names": names}
-        static = self.make("static-int8", LOSSY, self._base(), "tflite_quantized", "quantise", LITERT, arguments)
+        static = self.make("static-int8", LOSSY, self._base(), *STATIC_TFLITE, arguments)
         yield static
-        if not static.is_accepted and (static.decision.loss is not None or static.candidate is not None):
-            yield from mixed(
-                self,
-                "mixed-int8",
-                self._base(),
-                "tflite_quantized",
-                "quantise",
-                LITERT,
-                arguments,
-                arguments,
-                self.sensitivity_s,
-            )
+        if static.candidate is not None and not static.is_accepted:
+            yield from mixed(self, "mixed-int8", self._base(), STATIC_TFLITE, arguments, self.sensitivity_s)
         for recipe in ("dynamic-int8", "weight-only-int8"):
-            yield self.make(recipe, LOSSY, self._base(), "tflite_quantized", "quantise", LITERT, {"recipe": recipe})
+            yield self.make(recipe, LOSSY, self._base(), *STATIC_TFLITE, {"recipe": recipe})
 
     # --- one ---
 

@@ -101,8 +101,10 @@ class Bench:
             return read_model(path, self.options.shapes, self.options.batch, values)
         return read_model(path, values=as_taken(self.sample, path).one(0))
 
-    def measure(self, path: Path, operators: bool = False, energy: bool = False) -> Run | Refusal:
-        """Run a file on the device; the run is kept.
+    def measure(
+        self, path: Path, *, check: bool = True, operators: bool = False, energy: bool = False
+    ) -> Run | Refusal:
+        """Run a file on the device; the run is kept. `check`: hold its outputs against this machine's.
 
         Raises:
             LinkError, AgentError: the device is lost, also after some time, or is somebody else's.
@@ -116,6 +118,7 @@ class Bench:
             gate=wire.Gate(timeout_s=min(GATE_S, gate_timeout.usual_s())),
             operators=operators,
             energy=self.energy if energy else None,
+            check_outputs=check,
         )
         for wait_s in (*RECONNECTS_S, None):
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgeprof.optimize.apart import CannotMake, call
@@ -21,64 +22,54 @@ def mixed(
     workshop: Workshop,
     name: str,
     base: Candidate,
-    module: str,
-    function: str,
-    tool: str,
+    transform: tuple[str, str, str],
     arguments: Mapping[str, Any],
-    for_sensitivity: Mapping[str, Any],
     most_s: float,
 ) -> Iterator[Made]:
-    """Candidates with more and more operators left out, worst first: doubled until one is accepted, then halved back.
+    """One candidate, or why there is none: more and more operators are left out, worst first, until it is accepted.
 
-    What an operator costs is the error of the outputs when it alone is quantised; those that there was no time for are
-    taken for harmless.
+    What an operator costs is the error of the outputs when it alone is quantised; those that there was no time for
+    (`most_s`) are taken for harmless. `transform` is module, function and tool; its module has `sensitivities`, too.
     """
     workshop.tell(f"{name}: which operators bear it")
+    asked = {**arguments, "source": str(base.path.resolve()), "most_s": most_s}
     try:
-        errors = call(
-            module, "sensitivities", {"source": str(base.path.resolve()), **for_sensitivity, "most_s": most_s}
-        )
+        errors = call(transform[0], "sensitivities", asked)
     except CannotMake as error:
         yield _none(name, f"the sensitivity of its operators cannot be told: {error}")
         return
     worst_first = sorted(errors, key=lambda node: -float(errors[node]))
+    without = partial(_without, workshop, name, base, transform, arguments, worst_first)
     most = int(len(worst_first) * MOST_EXCLUDED)
-    rejected, n, made = 0, 1, None
-    while n <= most:
-        made = _with_excluded(workshop, name, base, module, function, tool, arguments, worst_first[:n])
-        if made.is_accepted:
-            break
+    rejected, n = 0, 1
+    made = without(n) if n <= most else _none(name, "it has no operators to leave out")
+    while not made.is_accepted and n * 2 <= most:
         rejected, n = n, n * 2
-    if made is None or not made.is_accepted:
-        yield made or _none(name, "it has no operators to leave out")
+        made = without(n)
+    if not made.is_accepted:
+        yield made
         return
-    best = made
     while n - rejected > 1:
         middle = (n + rejected) // 2
-        made = _with_excluded(workshop, name, base, module, function, tool, arguments, worst_first[:middle])
+        made = without(middle)
         if made.is_accepted:
-            best, n = made, middle
+            n = middle
         else:
             rejected = middle
-    # The last that was written need not be the one: its file is written again.
-    yield (
-        best
-        if made is best
-        else _with_excluded(workshop, name, base, module, function, tool, arguments, worst_first[:n])
-    )
+    # The last that was written need not be the one that was accepted: its file is written again.
+    yield made if made.is_accepted else without(n)
 
 
-def _with_excluded(
+def _without(
     workshop: Workshop,
     name: str,
     base: Candidate,
-    module: str,
-    function: str,
-    tool: str,
+    transform: tuple[str, str, str],
     arguments: Mapping[str, Any],
-    excluded: list[str],
+    worst_first: list[str],
+    n: int,
 ) -> Made:
-    return workshop.make(name, LOSSY, base, module, function, tool, {**arguments, "exclude": excluded})
+    return workshop.make(name, LOSSY, base, *transform, {**arguments, "exclude": worst_first[:n]})
 
 
 def _none(name: str, reason: str) -> Made:

@@ -56,7 +56,7 @@ def test_every_candidate_is_accounted_for_and_what_is_kept_is_what_was_promised(
     kept = sorted(path.name for path in (typed.folder / "model.optimized").iterdir())
 
     assert {"original", "slim", "offline-all", "dynamic-int8", "float16", "weight-only-int8"} <= set(by_name)
-    assert sum(name.startswith("static-") for name in by_name) == 8
+    assert sum(name.startswith("static-") for name in by_name) == 10
     assert kept == sorted(Path(by_name[name]["file"]).name for name in found["front"] if name != "original")
     for one in by_name.values():
         assert (one["rejected"] is None) == (one["latency_s"] is not None), one["name"]

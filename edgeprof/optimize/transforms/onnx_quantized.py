@@ -44,6 +44,7 @@ def static(
     per_channel: bool,
     method: str,
     cache: str,
+    seven_bits: bool = False,
     exclude: Sequence[str] = (),
     only: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -57,6 +58,8 @@ def static(
         activations: u8 or s8; weights are s8, symmetric.
         per_channel: a scale for each output channel of the weights.
         method: minmax, entropy or percentile.
+        seven_bits: weights take half the range: x86 without VNNI adds products of u8 and s8 in 16 bits, which overflow
+            (ONNX Runtime's documentation on quantisation: reduce_range).
         cache: where the ranges are kept; they are the same for all activations and both granularities.
         exclude: names of nodes to leave in float32.
         only: the only nodes to quantise, if any are named.
@@ -71,6 +74,7 @@ def static(
         reader,
         quant_format=QuantFormat.QDQ,
         per_channel=per_channel,
+        reduce_range=seven_bits,
         activation_type=getattr(QuantType, ACTIVATIONS[activations]),
         weight_type=QuantType.QInt8,
         calibrate_method=getattr(CalibrationMethod, METHODS[method]),
@@ -188,6 +192,7 @@ def sensitivities(
     method: str,
     cache: str,
     most_s: float,
+    seven_bits: bool = False,
 ) -> dict[str, float]:
     """For each node with weights, the error of the outputs when it alone is quantised, until `most_s` are over.
 
@@ -206,7 +211,8 @@ def sensitivities(
     for node in quantisable(source):
         if time.monotonic() - begin > most_s:
             break
-        static(source, target, samples, names, activations, per_channel, method, cache, only=[node["name"]])
+        only = [node["name"]]
+        static(source, target, samples, names, activations, per_channel, method, cache, seven_bits, only=only)
         found[node["name"]] = relative_error(_run_all(target, rows), expected)
     return found
 
