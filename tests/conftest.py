@@ -73,7 +73,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes minutes comes first, so that of two processes none is left with it alone at the end."""
+    """What takes minutes comes first, so that of three processes none is left with it alone at the end."""
 
     def is_short(item: pytest.Item) -> bool:
         path = item.path.relative_to(config.rootpath)
