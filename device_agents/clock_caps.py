@@ -32,7 +32,7 @@ from device_agents.topology import CPUFREQ, limit_file, read_policies
 from device_agents.wire import ClockCap, ClockPolicy
 
 # A guard is a Python: a slow board under load takes its time to start one, and to put things back with it.
-START_S, END_S = 20.0, 10.0
+START_S, END_S = 20.0, 15.0
 # A guard that hears nothing puts the clocks back so long after the job's deadline.
 MARGIN_S = 15.0
 # Clocks are told in kHz, and typed with fewer digits.

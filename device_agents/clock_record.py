@@ -33,7 +33,7 @@ THERMAL = "/sys/class/thermal"
 # Cooling devices that lower clocks, by their types' beginnings (drivers/thermal/cpufreq_cooling.c, ACPI's processor).
 CLOCK_COOLERS = ("cpufreq", "thermal-cpufreq", "Processor")
 # How long the kernel may take to show what was asked of it, even on a busy board.
-TRIES, AGAIN_S = 30, 0.1
+TRIES, AGAIN_S = 60, 0.1
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,6 @@ def test_a_battery_that_runs_empty_is_refused(board: VirtualBoard, typed: Comman
         board.shell(f"echo 80 >{CHARGE}")
 
     assert done.returncode == 1
-    assert "its battery is at 9 % and discharging" in done.stderr
-    assert "charge it above 15 %" in done.stderr
+    assert "its battery is at 9% and discharging" in done.stderr
+    assert "charge it above 15%" in done.stderr
     assert not list(typed.folder.glob("board.toml*"))
