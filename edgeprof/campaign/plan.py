@@ -46,13 +46,18 @@ TABLES = ("defaults", "matrix", "configurations")
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How one job measures: the options of `edgeprof profile` under the same names; those in seconds end with `_s`."""
+    """How one job measures: the options of `edgeprof profile` under the same names; those in seconds end with `_s`.
+
+    `clock_caps` has the highest clock in Hz by policy, as {policy0 = 1.2e9}.
+    """
 
     name: str = ""
     runtime: Literal["onnxruntime", "litert", "tflite", "simulated"] | None = None
     threads: Count = 1
     streams: Count = 1
     affinity: tuple[int, ...] = ()
+    spinning: bool | None = None
+    clock_caps: dict[str, Annotated[float, msgspec.Meta(gt=0, le=1e11)]] = {}
     batch: Count | None = None
     shapes: dict[str, tuple[Count, ...]] = {}
     optimization: Literal["all", "extended", "basic", "none"] = "all"
@@ -86,6 +91,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 threads=self.threads,
                 streams=self.streams,
                 affinity=self.affinity,
+                spinning=self.spinning,
                 batch=self.batch,
                 shapes=dict(self.shapes),
                 optimization=self.optimization,
@@ -111,6 +117,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             energy=wire.EnergyPlan(meter=self.meter, windows=self.energy_windows, window_s=self.energy_window_s)
             if self.energy
             else None,
+            clock_caps=tuple(wire.ClockCap(policy, max_hz) for policy, max_hz in self.clock_caps.items()),
         )
 
     def title_among(self, others: Sequence[Configuration]) -> str:

@@ -48,6 +48,7 @@ def _configuration(settings: Settings) -> Any:
     plan = settings.energy or wire.EnergyPlan()
     return Configuration(
         **options,
+        clock_caps={cap.policy: cap.max_hz for cap in settings.clock_caps},
         energy=settings.energy is not None,
         meter=plan.meter,
         energy_windows=plan.windows,

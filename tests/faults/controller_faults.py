@@ -48,13 +48,13 @@ def _(scene: Scene) -> None:
 
 @fault("two controllers of one campaign: the second is refused", "is being run by process")
 def _(scene: Scene) -> None:
-    scene.begin()
+    scene.begin_with_long_jobs()
     scene.reach("measuring")
     scene.begin("campaign", "resume")
 
 
 @fault("two controllers of one campaign: the second takes over", "what this one brings does not count")
 def _(scene: Scene) -> None:
-    scene.begin()
+    scene.begin_with_long_jobs()
     scene.reach("measuring")
     scene.begin("campaign", "resume", "--take-over")

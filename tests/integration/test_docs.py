@@ -133,11 +133,13 @@ def test_the_page_about_energy_can_be_followed_to_its_end(tmp_path: Path) -> Non
 def test_the_page_about_clocks_can_be_followed_to_its_end(tmp_path: Path) -> None:
     said = said_by_each_command(ROOT / "docs" / "how-to" / "clocks.md", tmp_path)
 
-    shown, free, capped, printed = list(said.values())[1], *list(said.values())[3:]
+    # Notes are wrapped where the page is full.
+    pages = [" ".join(text.split()) for text in said.values()]
+    shown, free, capped, printed = pages[1], *pages[3:]
     assert "CPUs 4-7, capacity 1024, policy4 at" in shown
     assert "as the job asked (--clock-cap)" not in free
     assert "as the job asked (--clock-cap)" in capped
-    assert printed == "True\n"
+    assert printed == "True"
 
 
 @pytest.mark.slow
@@ -287,7 +289,7 @@ def test_the_readme_names_the_two_commands() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_the_page_about_searches_can_be_followed_to_its_end(tmp_path: Path) -> None:
     if importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed: run `make torch`")
