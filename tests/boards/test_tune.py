@@ -60,16 +60,6 @@ def test_caps_are_measured_where_they_may_be_set_and_nothing_is_left_of_them(
     assert {cap.before_hz for cap in recipe.best.settings.clock_caps} <= {FULL_KHZ * 1e3}
 
 
-def test_without_permission_caps_are_left_out_and_it_is_said_why(board: VirtualBoard, typed: CommandLine) -> None:
-    board.shell(f"chown root {LIMITS}")
-
-    said, measured = tuned(typed, "--measurements", "3")
-
-    assert "caps of clocks are left out of policy0, policy2" in " ".join(said.split())
-    assert f"{CLOCKS}/policy*/scaling_max_freq: Permission denied" in said
-    assert not any(one["configuration"]["caps"] for one in measured)  # type: ignore[index]
-
-
 def test_a_battery_that_runs_empty_is_refused(board: VirtualBoard, typed: CommandLine) -> None:
     board.set_battery(status="discharging", charger=False)
     board.shell(f"echo 9 >{CHARGE}")
