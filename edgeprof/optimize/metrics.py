@@ -56,7 +56,6 @@ class Metric:
     name: str
     score: Callable[[Outputs, Outputs, NDArray[np.int64] | None], float]
     resamples: int = RESAMPLES
-    needs_labels: bool = False
 
     def loss(self, found: Outputs, original: Outputs, labels: NDArray[np.int64] | None, seed: int = 0) -> Loss:
         """What `found` loses against the original's outputs.
@@ -178,7 +177,7 @@ def metric_named(text: str | None, has_labels: bool, beside: Path) -> Metric:
             raise UsageError(
                 "top1 needs labels, and the data has none", "add them as 'labels', or take --metric cosine"
             )
-        return Top1(TOP1, _top1, needs_labels=True)
+        return Top1(TOP1, _top1)
     if name == COSINE:
         return Metric(COSINE, _cosine)
     function = imported(name, beside)

@@ -96,7 +96,7 @@ def test_zeros_garbage_and_a_crash_are_results(folder: Path, gate: Gate, tmp_pat
 def test_a_runtime_that_dies_is_told_by_its_signal(
     folder: Path, samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real process that is really killed: the child's memory is limited until the kernel ends it."""
+    """In the place of a runtime that crashes a program of ours that dies as one does: a real process, a real signal."""
     killer = tmp_path / "child.py"
     killer.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
     monkeypatch.setattr("edgeprof.optimize.inference.CHILD", killer)

@@ -14,7 +14,6 @@ RECIPES = {
     "static-int8": "static_wi8_ai8",
     "dynamic-int8": "dynamic_wi8_afp32",
     "weight-only-int8": "weight_only_wi8_afp32",
-    "static-int8-int16": "static_wi8_ai16",
 }
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
 THREADS = 2
