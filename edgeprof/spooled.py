@@ -29,16 +29,18 @@ from edgeprof.errors import (
 from edgeprof.models import ModelFile
 from edgeprof.profiling import OnProgress, OpenDevice, attached
 
-__all__ = ["Patience", "Spooled", "considerate"]
+__all__ = ["AWAY", "Patience", "Spooled", "considerate", "usual_patience"]
 
 T = TypeVar("T")
 
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 15.0
+# What says that a device is away, of whatever needs it.
+AWAY = (AgentLost, LinkError, DeviceGivenUp)
 # Trying again changes nothing about these.
 PERMANENT = (UnknownHostKey, ChangedHostKey, AuthenticationFailed)
 # A shorter silence is not worth a new login, which disturbs more than a message every few seconds.
 SHORTEST_SILENCE_S = 10.0
-# How long a device is tried again that was left alone with a single job.
+# How long a device is tried again that does one job after the other for somebody who waits, or one on its own.
 ALONE_LOST_S = 120.0
 
 
@@ -89,7 +91,7 @@ class Patience:
         began_s, delay_s = self.now(), FIRST_DELAY_S
         while True:
             try:
-                return action()
+                result = action()
             except PERMANENT:
                 raise
             except (LinkError, AgentLost) as error:
@@ -106,6 +108,14 @@ class Patience:
                 if self.wait(min(delay_s, left_s)):
                     raise Stopped(f"{opened.device.name}: stopped") from error
                 delay_s = min(2 * delay_s, LONGEST_DELAY_S)
+            else:
+                self.heard()
+                return result
+
+
+def usual_patience(on_lost: Callable[[str], None] = lambda _: None) -> Patience:
+    """That of whoever measures one thing after another on a device, and sits in front of it."""
+    return Patience(ALONE_LOST_S, threading.Event().wait, on_lost=on_lost)
 
 
 @dataclass
@@ -175,7 +185,7 @@ def considerate(opened: OpenDevice, model: ModelFile, job: wire.Job, on_progress
     """Measure with the link open, unless that would disturb: then the device does it alone, and the link is closed."""
     if not _link_disturbs(opened, job):
         return attached(opened, model, job, on_progress)
-    patience = Patience(ALONE_LOST_S, threading.Event().wait)
+    patience = usual_patience()
     way = Spooled(f"alone-{secrets.token_hex(6)}", model.name, 0.0, patience, quiet=True)
     try:
         return way(opened, model, job, on_progress)

@@ -17,7 +17,7 @@ from edgeprof.errors import EdgeprofError, JobRefused
 from edgeprof.models import ModelFile
 from edgeprof.profiling import Measure, OnProgress, OpenDevice, Settings, attached
 from edgeprof.run import Run
-from edgeprof.spooled import ALONE_LOST_S, Patience, Spooled
+from edgeprof.spooled import ALONE_LOST_S, Patience, Spooled, usual_patience
 from edgeprof.sustained import hottest_c
 
 __all__ = ["LONGEST_S", "SHORTEST_S", "Cooling", "Endurance", "cool_down", "lasting", "without_rest"]
@@ -134,8 +134,7 @@ class Endurance:
         return [f"before it, {ended}"]
 
     def _look(self) -> wire.Conditions:
-        patience = Patience(ALONE_LOST_S, threading.Event().wait)
-        return patience.persist(self._opened, lambda: self._opened.any_agent().conditions())
+        return usual_patience().persist(self._opened, lambda: self._opened.any_agent().conditions())
 
 
 def _require_power(name: str, seen: wire.Conditions) -> None:

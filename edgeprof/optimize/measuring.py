@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from device_agents import wire
 from edgeprof import gate_timeout
 from edgeprof.battery import LOW_BATTERY, running_empty
-from edgeprof.errors import AgentLost, DeviceGivenUp, JobRefused, LinkError, MeasurementError
+from edgeprof.errors import JobRefused, MeasurementError
 from edgeprof.fleet import Device
 from edgeprof.metering import metered
 from edgeprof.models import ModelFile, read_model
@@ -19,13 +18,11 @@ from edgeprof.optimize.samples import Samples
 from edgeprof.outputs import disagreements
 from edgeprof.profiling import OpenDevice, Settings
 from edgeprof.run import Run
-from edgeprof.spooled import considerate
+from edgeprof.spooled import Patience, considerate, usual_patience
 from edgeprof.values import Value, values_of
 
 __all__ = ["Bench", "Refusal"]
 
-AWAY = (AgentLost, LinkError, DeviceGivenUp)
-RECONNECTS_S = (1.0, 5.0, 20.0)
 # Refusals that are about the device and not about one file.
 OF_DEVICE = frozenset({"leased", "keeper-silent", "runtime-missing", "no-space", "no-meter"})
 QUICK = wire.Schedule(rounds=3, min_runs=10, min_s=0.2, max_s=2.0)
@@ -55,12 +52,20 @@ class Bench:
     energy: wire.EnergyPlan | None = None
     keep: Callable[[Run], object] = lambda run: None
     tell: Callable[[str], None] = lambda text: None
-    sleep: Callable[[float], None] = time.sleep
-    _opened: OpenDevice | None = field(default=None)
+    patience: Patience = field(init=False)
+    opened: OpenDevice = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.patience = usual_patience(lambda text: self.tell(f"{self.device.name}: {text}"))
+        self.opened = OpenDevice(self.device, measure=metered(considerate))
 
     def __enter__(self) -> Bench:
-        self._opened = OpenDevice(self.device, measure=metered(considerate)).__enter__()
-        self._require_charge()
+        self.opened.connect()
+        try:
+            self._require_charge()
+        except BaseException:
+            self.opened.close()
+            raise
         return self
 
     def _require_charge(self) -> None:
@@ -78,16 +83,7 @@ class Bench:
             )
 
     def __exit__(self, *error: object) -> None:
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
-
-    @property
-    def opened(self) -> OpenDevice:
-        """The device itself; the link may be down for a moment."""
-        if self._opened is None:
-            raise LinkError(f"{self.device.name}: the link is not open", "use the bench as a context manager")
-        return self._opened
+        self.opened.close()
 
     def model(self, path: Path) -> ModelFile:
         """A file with the values that candidates run on.
@@ -107,7 +103,7 @@ class Bench:
         """Run a file on the device; the run is kept. `check`: hold its outputs against this machine's.
 
         Raises:
-            LinkError, AgentError: the device is lost, also after some time, or is somebody else's.
+            LinkError, AgentError, DeviceGivenUp: the device is lost, also after some time, or is somebody else's.
         """
         model = self.model(path)
         is_other = model.format != self.format
@@ -120,20 +116,12 @@ class Bench:
             energy=self.energy if energy else None,
             check_outputs=check,
         )
-        for wait_s in (*RECONNECTS_S, None):
-            try:
-                run = self.opened.profile(model, settings)
-                break
-            except JobRefused as refusal:
-                if refusal.kind in OF_DEVICE:
-                    raise
-                return Refusal(f"{refusal.kind}: {refusal}")
-            except AWAY as error:
-                if wait_s is None:
-                    raise
-                self.tell(f"{self.device.name}: {error}; trying again")
-                self.opened.disconnect()
-                self.sleep(wait_s)
+        try:
+            run = self.patience.persist(self.opened, lambda: self.opened.profile(model, settings))
+        except JobRefused as refusal:
+            if refusal.kind in OF_DEVICE:
+                raise
+            return Refusal(f"{refusal.kind}: {refusal}")
         self.keep(run)
         objection = self._objection(run)
         return Refusal(objection) if objection else run

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from device_agents import wire
 from edgeprof.errors import (
-    AgentLost,
-    DeviceGivenUp,
     EvaluationFailed,
     JobRefused,
-    LinkError,
     MeasurementError,
     ModelError,
     StoreError,
@@ -26,15 +21,13 @@ from edgeprof.models import read_model
 from edgeprof.profiling import OpenDevice, Settings
 from edgeprof.run import Run
 from edgeprof.search.space import Architecture, SearchSpace
-from edgeprof.spooled import considerate
+from edgeprof.spooled import Patience, considerate, usual_patience
 from edgeprof.store import Store
 from edgeprof.training.measuring import FORMATS
 from edgeprof.values import Value, values_of
 
 __all__ = ["Bench", "found_in"]
 
-AWAY = (AgentLost, LinkError, DeviceGivenUp)
-RECONNECTS_S = (1.0, 5.0, 20.0)
 IN_THE_LOOP = wire.Schedule(rounds=3, min_runs=10, min_s=0.2, max_s=2.0, warmup_min_runs=3)
 AT_THE_END = wire.Schedule(rounds=5, min_runs=20, min_s=0.5, max_s=5.0)
 GATE = wire.Gate(timeout_s=2.0)
@@ -52,18 +45,20 @@ class Bench:
     runs: Path
     threads: int = 1
     energy: bool = False
-    sleep: Callable[[float], None] = time.sleep
     on_lost: Callable[[str], None] = lambda text: None
-    _stack: ExitStack = field(default_factory=ExitStack)
-    _opened: OpenDevice | None = None
+    patience: Patience = field(init=False)
+    _opened: OpenDevice = field(init=False)
     _measured: dict[Architecture, dict[str, Value]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.patience = usual_patience(lambda text: self.on_lost(f"{self.device.name}: {text}"))
+        self._opened = OpenDevice(self.device, measure=metered(considerate))
 
     def __enter__(self) -> Bench:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._stack.close()
-        self._opened = None
+        self._opened.close()
 
     @property
     def format(self) -> str:
@@ -75,7 +70,7 @@ class Bench:
 
         Raises:
             EvaluationFailed: the net does not run there.
-            LinkError, AgentError: the device is lost, also after some time.
+            LinkError, AgentError, DeviceGivenUp: the device is lost, also after some time.
         """
         if architecture not in self._measured:
             data = self.space.model(architecture, self.format)
@@ -88,7 +83,7 @@ class Bench:
 
         Raises:
             EvaluationFailed: it does not run there.
-            LinkError, AgentError: the device is lost, also after some time.
+            LinkError, AgentError, DeviceGivenUp: the device is lost, also after some time.
         """
         settings = Settings(
             runtime=self.runtime,
@@ -101,33 +96,17 @@ class Bench:
         with tempfile.TemporaryDirectory(prefix="edgeprof-search-") as folder:
             path = Path(folder) / f"{name[:80]}.{'onnx' if self.format == 'onnx' else 'tflite'}"
             path.write_bytes(data)
-            for wait_s in (*RECONNECTS_S, None):
-                try:
-                    run = self._open().profile(read_model(path), settings)
-                    break
-                except JobRefused as refusal:
-                    if refusal.kind in OF_DEVICE:
-                        raise
-                    raise EvaluationFailed(f"{self.device.name} refuses it: {refusal}") from refusal
-                except ModelError as error:
-                    raise EvaluationFailed(str(error)) from error
-                except AWAY as error:
-                    if wait_s is None:
-                        raise
-                    self.on_lost(f"{self.device.name}: {error}; trying again")
-                    self._close()
-                    self.sleep(wait_s)
+            try:
+                model = read_model(path)
+                run = self.patience.persist(self._opened, lambda: self._opened.profile(model, settings))
+            except JobRefused as refusal:
+                if refusal.kind in OF_DEVICE:
+                    raise
+                raise EvaluationFailed(f"{self.device.name} refuses it: {refusal}") from refusal
+            except ModelError as error:
+                raise EvaluationFailed(str(error)) from error
         self._keep(run)
         return run
-
-    def _open(self) -> OpenDevice:
-        if self._opened is None:
-            self._opened = self._stack.enter_context(OpenDevice(self.device, measure=metered(considerate)))
-        return self._opened
-
-    def _close(self) -> None:
-        if self._opened is not None:
-            self._opened.disconnect()
 
     def _keep(self, run: Run) -> None:
         with Store(str(self.runs)) as store:

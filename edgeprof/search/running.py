@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from edgeprof.errors import AgentError, LinkError
+from edgeprof.errors import AgentError, DeviceGivenUp, LinkError
 from edgeprof.own_cost import OwnCost, Recorder
 from edgeprof.search.evaluating import Evaluator
 from edgeprof.search.evaluation import Evaluation
@@ -93,7 +93,7 @@ class Worker:
             number, foreseen = chosen
             try:
                 result = self.evaluator.evaluate(foreseen, self._results())
-            except (LinkError, AgentError) as error:
+            except (LinkError, AgentError, DeviceGivenUp) as error:
                 self._save_cost()
                 return Ended("lost", f"{error}; what to do: {error.advice or 'look at the device, then resume'}")
             self._end(number, result)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from device_agents import wire
-from edgeprof.errors import AgentLost, DeviceGivenUp, JobRefused, LinkError, ModelError, UsageError
+from edgeprof.errors import JobRefused, ModelError, UsageError
 from edgeprof.profiling import OnProgress, OpenDevice
 from edgeprof.run import Run
+from edgeprof.spooled import AWAY, Patience, usual_patience
 from edgeprof.store import Store
 from edgeprof.training.fitting import fit
 from edgeprof.training.measuring import NET, Bench
@@ -26,10 +26,6 @@ __all__ = ["Event", "Trained", "Training", "spent_s"]
 
 # The first fit comes after so many models, each next one after so many times as many: fitting must not eat the budget.
 FIRST_FIT, NEXT_FIT = 48, 1.5
-# How often and how long a device that is lost is waited for.
-RECONNECTS_S = (1.0, 5.0, 15.0, 40.0)
-# What says that the device is away; a job that took every CPU of it was asked for until nobody believed in it.
-AWAY = (AgentLost, LinkError, DeviceGivenUp)
 # So many refusals in a row are no longer those of single operators.
 MOST_REFUSALS = 12
 
@@ -70,7 +66,7 @@ _Conditions = tuple[str, wire.RuntimeOptions, int]
 class Training:
     """One training of a device: the store has what was measured in sittings before.
 
-    `extra` are the user's own runs. `on_event` hears what happens; `sleep` waits between attempts to reconnect.
+    `extra` are the user's own runs. `on_event` hears what happens; `patience` is for a device that is lost.
     """
 
     opened: OpenDevice
@@ -79,11 +75,15 @@ class Training:
     extra: Sequence[Run] = ()
     on_event: Callable[[Event], None] | None = None
     on_progress: OnProgress | None = None
-    sleep: Callable[[float], None] = time.sleep
+    patience: Patience = field(init=False)
+    _lost: str = ""
     _runs: list[Run] = field(default_factory=list)
     _refused: Counter[str] = field(default_factory=Counter)
     _consecutive: int = 0
     _n_fitted: int = 0
+
+    def __post_init__(self) -> None:
+        self.patience = usual_patience(self._on_lost)
 
     def run(self, most_steps: int | None = None) -> Trained:
         """Measure until the budget is spent, the target is reached, or `most_steps` more steps are done.
@@ -127,21 +127,17 @@ class Training:
     # --- one step ---
 
     def _measure(self, number: int, predictor: Predictor | None) -> None:
-        lost = ""
-        for wait_s in (*RECONNECTS_S, None):
-            try:
-                self._measure_once(number, predictor)
-            except AWAY as error:
-                if wait_s is None or not self._runs:
-                    raise
-                lost = str(error)
-                self._tell("lost", lost)
-                self.opened.disconnect()
-                self.sleep(wait_s)
-                continue
-            if lost:
-                self._tell("reconnected", f"{self.opened.device.name} answers again")
+        if not self._runs:
+            self._measure_once(number, predictor)
             return
+        self._lost = ""
+        self.patience.persist(self.opened, lambda: self._measure_once(number, predictor))
+        if self._lost:
+            self._tell("reconnected", f"{self.opened.device.name} answers again")
+
+    def _on_lost(self, why: str) -> None:
+        self._lost = why
+        self._tell("lost", why)
 
     def _measure_once(self, number: int, predictor: Predictor | None) -> None:
         step = step_at(number)

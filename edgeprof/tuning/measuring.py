@@ -15,7 +15,7 @@ from typing import TypeVar
 from device_agents import wire
 from edgeprof import doctor, gate_timeout
 from edgeprof.battery import LOW_BATTERY, running_empty
-from edgeprof.errors import AgentLost, DeviceGivenUp, JobRefused, LinkError, MeasurementError, MeterError, TuningError
+from edgeprof.errors import JobRefused, MeasurementError, MeterError, TuningError
 from edgeprof.fleet import Device
 from edgeprof.metering import metered
 from edgeprof.meters import is_address
@@ -23,18 +23,16 @@ from edgeprof.models import ModelFile, board_to_simulate
 from edgeprof.outputs import disagreements
 from edgeprof.profiling import RUNTIMES_BY_FORMAT, OnProgress, OpenDevice, Settings
 from edgeprof.run import Run
-from edgeprof.spooled import considerate
+from edgeprof.spooled import Patience, considerate, usual_patience
 from edgeprof.tuning.configuration import Configuration
 from edgeprof.tuning.objective import Measured
 from edgeprof.values import values_of
 from edgeprof.verdict import judge
 
-__all__ = ["AWAY", "QUICK", "THOROUGH", "BatteryLow", "Bench"]
+__all__ = ["QUICK", "THOROUGH", "BatteryLow", "Bench"]
 
 T = TypeVar("T")
 
-AWAY = (AgentLost, LinkError, DeviceGivenUp)
-RECONNECTS_S = (1.0, 5.0, 20.0)
 # Refusals that are about the device and not about one configuration.
 OF_DEVICE = frozenset({"leased", "keeper-silent", "no-meter", "charging", "no-space", "version"})
 QUICK, THOROUGH = 1, 2
@@ -94,27 +92,30 @@ class Bench:
     sleep: Callable[[float], None] = time.sleep
     now: Callable[[], float] = time.monotonic
     wait_s: float = 0.0
-    _opened: OpenDevice | None = None
+    patience: Patience = field(init=False)
+    _opened: OpenDevice = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.patience = usual_patience(lambda text: self.tell(f"{self.device.name}: {text}"))
+        self._opened = OpenDevice(self.device, measure=metered(considerate))
 
     def __enter__(self) -> Bench:
-        self._open()
+        self._opened.connect()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        self._opened.close()
 
     # --- what there is ---
 
     def topology(self) -> wire.Topology:
         """The CPUs of the device, or of the board that it simulates, and what may be done with them."""
         board = board_to_simulate(self.device.board) if self.device.board is not None else None
-        return self._persist(lambda: self._open().any_agent().topology(board))
+        return self._persist(lambda: self._opened.any_agent().topology(board))
 
     def machine(self) -> wire.MachineInfo:
         """The device as it describes itself."""
-        return self._persist(lambda: self._open().any_agent().hello.machine)
+        return self._persist(lambda: self._opened.any_agent().hello.machine)
 
     def runtimes(self, wanted: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Those that the device has for this model's format, of those that are wanted if any are.
@@ -126,7 +127,7 @@ class Bench:
         asked = wanted or (("simulated",) if self.device.board is not None else RUNTIMES_BY_FORMAT[self.model.format])
         there, reasons = [], []
         for name in dict.fromkeys(asked):
-            (runtime,) = self._open().candidates(self.model, Settings(runtime=name))
+            (runtime,) = self._opened.candidates(self.model, Settings(runtime=name))
             try:
                 self._ready(runtime)
                 there.append(runtime)
@@ -142,7 +143,7 @@ class Bench:
         return tuple(there)
 
     def _ready(self, runtime: str) -> None:
-        self._persist(lambda: self._open().ready_agent(runtime, self.base))
+        self._persist(lambda: self._opened.ready_agent(runtime, self.base))
 
     def require_meter(self) -> None:
         """Say before anything is measured that there is nothing to measure joules with.
@@ -156,7 +157,7 @@ class Bench:
         if self.device.board is not None:
             found = doctor.meters(self.device)
         else:
-            found = self._persist(lambda: self._open().any_agent().meters())
+            found = self._persist(lambda: self._opened.any_agent().meters())
         usable = [one.name for one in found if one.unusable is None and name in ("", one.name)]
         if usable:
             return
@@ -174,7 +175,7 @@ class Bench:
             BatteryLow: below 15 % and discharging.
         """
         if self.device.board is None:
-            self._check_charge(self._persist(lambda: self._open().any_agent().conditions()))
+            self._check_charge(self._persist(lambda: self._opened.any_agent().conditions()))
 
     def _check_charge(self, seen: wire.Conditions) -> None:
         low = running_empty(seen)
@@ -193,7 +194,7 @@ class Bench:
 
         Raises:
             BatteryLow: after a run that shows it; the run is kept.
-            LinkError, AgentError: the device is lost, also after some time, or is somebody else's.
+            LinkError, AgentError, DeviceGivenUp: the device is lost, also after some time, or is somebody else's.
             MeterError: the meter is not there.
         """
         measured, run = self._measured(self.settings(configuration, level, number))
@@ -218,7 +219,7 @@ class Bench:
         until_s, is_told = self.now() + self.wait_s, False
         while True:
             try:
-                return self._open().profile(self.model, settings, self.on_progress)
+                return self._opened.profile(self.model, settings, self.on_progress)
             except JobRefused as refusal:
                 if refusal.kind != "leased" or self.now() >= until_s:
                     raise
@@ -270,21 +271,6 @@ class Bench:
         if self.device.board is None and run.profile.rounds:
             self._check_charge(run.profile.rounds[-1].after)
 
-    def _open(self) -> OpenDevice:
-        if self._opened is None:
-            opened = OpenDevice(self.device, measure=metered(considerate))
-            opened.connect()
-            self._opened = opened
-        return self._opened
-
     def _persist(self, action: Callable[[], T]) -> T:
         """Do it; when the link or the agent is lost, do it again on a new link."""
-        for wait_s in RECONNECTS_S:
-            try:
-                return action()
-            except AWAY as error:
-                self.tell(f"{self.device.name}: {error}; trying again")
-                if self._opened is not None:
-                    self._opened.disconnect()
-                self.sleep(wait_s)
-        return action()
+        return self.patience.persist(self._opened, action)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from device_agents import wire
 from edgeprof.errors import JobRefused, TuningError
+from edgeprof.spooled import AWAY
 from edgeprof.tuning.configuration import Configuration
 from edgeprof.tuning.features import features
 from edgeprof.tuning.journal import Entry, Header, Journal, journal_of
 from edgeprof.tuning.making import recipe_of
-from edgeprof.tuning.measuring import AWAY, QUICK, THOROUGH, BatteryLow, Bench
+from edgeprof.tuning.measuring import QUICK, THOROUGH, BatteryLow, Bench
 from edgeprof.tuning.objective import Measured, Objective
 from edgeprof.tuning.outcome import Outcome, Seen, judge
 from edgeprof.tuning.recipe import Recipe, write_recipe

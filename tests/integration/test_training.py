@@ -29,6 +29,7 @@ from edgeprof.training.probes import draw_probe
 from edgeprof.training.scenes import SCENES
 from latency_models.building import BuildError
 from latency_models.features import form
+from tests.waiting import Clock
 
 # LiteRT times no model that has recurrent layers, and what is over time is an image of one row there. ONNX has no
 # variables, to remember what came before.
@@ -189,19 +190,18 @@ class LostLater:
 
 
 def test_a_link_that_breaks_is_opened_again(tmp_path: Path) -> None:
-    waits: list[float] = []
+    clock = Clock()
     heard: list[Event] = []
     plan = Plan(runtime="simulated", budget_s=3600)
     with Store(str(tmp_path / "runs.sqlite")) as store, OpenDevice(BOARD) as opened:
         lost = LostLater(opened, after=4, attempts=2)
-        trained = Training(lost, store, plan, on_event=heard.append, sleep=waits.append).run(  # type: ignore[arg-type]
-            most_steps=9
-        )
+        training = Training(lost, store, plan, on_event=heard.append)  # type: ignore[arg-type]
+        training.patience.wait = clock.wait
+        trained = training.run(most_steps=9)
 
     assert trained.ended_by == "steps"
-    assert waits == [1.0, 5.0]
+    assert clock.waits_s == [0.5, 1.0]
     assert [event.what for event in heard if event.what not in ("measured", "fitted")] == [
-        "lost",
         "lost",
         "reconnected",
     ]
@@ -213,9 +213,10 @@ def test_a_device_that_does_not_come_back_ends_the_training_with_what_there_is(
 ) -> None:
     with Store(str(tmp_path / "runs.sqlite")) as store, OpenDevice(BOARD) as opened:
         lost = LostLater(opened, after=8, attempts=1000, error=error)
-        trained = Training(
-            lost, store, Plan(runtime="simulated", budget_s=3600), sleep=lambda _: None  # type: ignore[arg-type]
-        ).run(most_steps=50)  # fmt: skip
+        training = Training(lost, store, Plan(runtime="simulated", budget_s=3600))  # type: ignore[arg-type]
+        clock = Clock()
+        training.patience.wait, training.patience.now = clock.wait, clock.now
+        trained = training.run(most_steps=50)
 
     assert trained.ended_by == "lost"
     assert "the link broke" in (trained.lost or "")

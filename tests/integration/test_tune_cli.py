@@ -28,6 +28,7 @@ from edgeprof.tuning.recipe import read_recipe
 from edgeprof.tuning.session import Wish, tune_on
 from tests.integration.command_line import CommandLine
 from tests.integration.test_docs import said_by_each_command
+from tests.waiting import Clock
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -205,11 +206,9 @@ def test_an_agent_that_dies_is_started_again(typed: CommandLine) -> None:
     model = read_model(typed.folder / "model.onnx")
     runs: list[Run] = []
     told: list[str] = []
-    waits_s: list[float] = []
-    bench = Bench(
-        device=Device(name="pi5", address=f"sim:{BOARD}"), model=model, keep=runs.append, tell=told.append,
-        sleep=waits_s.append,
-    )  # fmt: skip
+    clock = Clock()
+    bench = Bench(device=Device(name="pi5", address=f"sim:{BOARD}"), model=model, keep=runs.append, tell=told.append)
+    bench.patience.wait, bench.patience.now = clock.wait, clock.now
     others, killed = set(children()), list[int]()
 
     def kill_the_agent_in_the_third(progress: wire.Progress) -> None:
@@ -223,7 +222,7 @@ def test_an_agent_that_dies_is_started_again(typed: CommandLine) -> None:
 
     assert killed
     assert any("trying again" in text for text in told)
-    assert waits_s == [1.0]
+    assert clock.waits_s == [0.5]
     assert found.ended_by == "done"
     assert 3 < found.n_jobs == len(runs) <= 8
 
@@ -234,8 +233,9 @@ def test_a_device_that_stays_away_leaves_a_recipe_of_what_was_measured_and_can_b
     model = read_model(typed.folder / "model.onnx")
     device, place = Device(name="pi5", address=f"sim:{BOARD}"), typed.folder / "away.toml"
     runs: list[Run] = []
-    waits_s: list[float] = []
-    bench = Bench(device=device, model=model, keep=runs.append, sleep=waits_s.append)
+    clock = Clock()
+    bench = Bench(device=device, model=model, keep=runs.append)
+    bench.patience.wait, bench.patience.now = clock.wait, clock.now
     others = set(children())
 
     def kill_every_agent_from_the_fifth_on(progress: wire.Progress) -> None:
@@ -248,7 +248,7 @@ def test_a_device_that_stays_away_leaves_a_recipe_of_what_was_measured_and_can_b
 
     assert found.ended_by == "lost"
     assert "the agent is gone" in found.why
-    assert waits_s == [1.0, 5.0, 20.0]
+    assert clock.now_s == pytest.approx(120.0)
     assert read_recipe(place).tried.jobs == 4
     again = tune_on(Bench(device=device, model=model, keep=runs.append), Wish(jobs=8), place, resume=True)
     assert again.ended_by == "done"
@@ -258,8 +258,7 @@ def test_a_device_that_stays_away_leaves_a_recipe_of_what_was_measured_and_can_b
 
 def test_a_device_that_is_not_there_is_an_error_and_leaves_nothing(typed: CommandLine) -> None:
     device = Device(name="gone", address="ssh://nobody@127.0.0.1:1", connect_timeout_s=1.0)
-    waits_s: list[float] = []
-    lost = Bench(device=device, model=read_model(typed.folder / "model.onnx"), sleep=waits_s.append)
+    lost = Bench(device=device, model=read_model(typed.folder / "model.onnx"))
 
     with pytest.raises(LinkError):
         tune_on(lost, Wish(), typed.folder / "gone.toml")

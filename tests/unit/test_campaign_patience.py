@@ -25,24 +25,7 @@ from edgeprof.errors import (
 from edgeprof.fleet import Device
 from edgeprof.profiling import OpenDevice
 from edgeprof.spooled import Patience
-
-
-class Clock:
-    """Time passes only by waiting; `stops_after_s` says when to stop."""
-
-    def __init__(self, stops_after_s: float | None = None) -> None:
-        self.now_s = 0.0
-        self.waits_s: list[float] = []
-        self._stops_after_s = stops_after_s
-
-    def now(self) -> float:
-        return self.now_s
-
-    def wait(self, seconds: float) -> bool:
-        self.now_s += seconds
-        if seconds:  # 0 only asks whether to stop
-            self.waits_s.append(seconds)
-        return self._stops_after_s is not None and self.now_s >= self._stops_after_s
+from tests.waiting import Clock
 
 
 @pytest.fixture
@@ -96,6 +79,16 @@ def test_being_heard_of_begins_the_count_anew(opened: OpenDevice) -> None:
         return "done"
 
     assert patience.persist(opened, action) == "done"
+
+
+def test_a_device_that_did_what_was_asked_is_no_longer_lost(opened: OpenDevice) -> None:
+    clock = Clock()
+    patience = Patience(60.0, clock.wait, clock.now)
+
+    for _ in range(5):
+        assert patience.persist(opened, failing(5, LinkError("no answer"))) == "done"
+        clock.now_s += 3600.0
+    assert clock.waits_s == 5 * [0.5, 1.0, 2.0, 4.0, 8.0]
 
 
 def test_a_device_that_is_lost_again_and_again_does_not_take_for_ever(opened: OpenDevice) -> None:
