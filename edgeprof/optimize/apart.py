@@ -6,10 +6,12 @@ returns.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ __all__ = ["CannotMake", "call"]
 
 TRANSFORMS = "edgeprof.optimize.transforms."
 REFUSED = 3
+LEAST_ROOM = 64 << 10
 
 
 class CannotMake(EdgeprofError):
@@ -35,6 +38,7 @@ def call(module: str, function: str, arguments: dict[str, Any], deadline_s: floa
 
     Raises:
         CannotMake: it refuses, fails, crashes, or takes too long.
+        OSError: it fails, and there is no room for what it should make.
     """
     with tempfile.TemporaryDirectory(prefix="edgeprof-optimize-") as folder:
         order, answer = Path(folder) / "order.json", Path(folder) / "answer.json"
@@ -61,8 +65,18 @@ def call(module: str, function: str, arguments: dict[str, Any], deadline_s: floa
         except subprocess.TimeoutExpired as error:
             raise CannotMake(f"it took longer than {deadline_s:.0f} s") from error
         if done.returncode != 0:
+            _require_room(arguments, folder)
             raise CannotMake(ended(done.returncode, done.stderr))
         return json.loads(answer.read_text())
+
+
+def _require_room(arguments: dict[str, Any], folder: str) -> None:
+    """Tools give many reasons for a full disk, few of which say so."""
+    source, target = arguments.get("source"), arguments.get("target")
+    needed = Path(source).stat().st_size if isinstance(source, str) else LEAST_ROOM
+    for place in (folder, *([str(Path(target).parent)] if isinstance(target, str) else [])):
+        if shutil.disk_usage(place).free < max(needed, LEAST_ROOM):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), place)
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from edgeprof.optimize.making import Made
 from edgeprof.optimize.measuring import Bench, Refusal, found_in
 from edgeprof.optimize.racing import Standing, standing, survivors
 from edgeprof.run import Run
+from edgeprof.spooled import AWAY
 from edgeprof.values import Value
 
 __all__ = ["Tried", "best_of", "front_of", "raced", "without_twins"]
@@ -75,12 +76,14 @@ def raced(
     most_s: float,
     tell: Tell,
     now: Callable[[], float],
-) -> tuple[Tried, ...]:
+) -> tuple[tuple[Tried, ...], str]:
     """Measure all that passed the gate, in turns with the original, until it is clear who wins or `most_s` are over.
+
+    A device that is lost ends it; why, comes second. Sweeps that were whole by then count.
 
     Raises:
         InputError: the original itself does not run there.
-        LinkError, AgentError: the device is lost.
+        LinkError, AgentError, DeviceGivenUp: the device is lost before one sweep was whole.
     """
     original = Tried(
         name=source.name,
@@ -105,14 +108,14 @@ def raced(
     alive = [name for name in sweeps if name != original.name]
     rng, until = random.Random(seed), now() + most_s
     for k in range(MOST_SWEEPS):
-        found: dict[str, Value] = {}
         order = [original.name, *alive]
         rng.shuffle(order)
-        for place, name in enumerate(order):
-            tell(f"sweep {k + 1}: {name} ({place + 1} of {len(order)})")
-            latency = _measured(bench, tried, name, is_first=k == 0)
-            if latency is not None:
-                found[name] = latency
+        try:
+            found = _swept(bench, tried, order, k, tell)
+        except AWAY as error:
+            if k == 0:
+                raise
+            return tuple(tried.values()), f"the device was lost after {k} of {LEAST_SWEEPS} sweeps or more: {error}"
         if original.name not in found:
             raise InputError(
                 f"the original itself cannot be measured on {bench.device.name}: {tried[original.name].reason}",
@@ -129,7 +132,18 @@ def raced(
         alive = survivors(running, sizes, losses) if running else []
         if not alive or (k + 1 >= LEAST_SWEEPS and now() >= until):
             break
-    return tuple(tried.values())
+    return tuple(tried.values()), ""
+
+
+def _swept(bench: Bench, tried: dict[str, Tried], order: Sequence[str], k: int, tell: Tell) -> dict[str, Value]:
+    """The latencies of one sweep, of those that could be measured."""
+    found: dict[str, Value] = {}
+    for place, name in enumerate(order):
+        tell(f"sweep {k + 1}: {name} ({place + 1} of {len(order)})")
+        latency = _measured(bench, tried, name, is_first=k == 0)
+        if latency is not None:
+            found[name] = latency
+    return found
 
 
 def _measured(bench: Bench, tried: dict[str, Tried], name: str, is_first: bool) -> Value | None:

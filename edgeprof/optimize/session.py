@@ -101,7 +101,7 @@ def optimize(
         ModelError, InputError: the model or the data cannot be used.
         UsageError: what was asked for makes no sense together.
         InferenceFailed, MetricError: the original does not run here, or cannot be scored.
-        LinkError, AgentError: the device is lost.
+        LinkError, AgentError, DeviceGivenUp: the device is lost before every candidate was measured once.
     """
     model = read_model(plan.model, plan.options.shapes, plan.options.batch)
     runtime = plan.runtime or RUNTIME_OF[model.format]
@@ -131,10 +131,12 @@ def optimize(
             for one in made:
                 if one.candidate is not None and one.is_accepted:
                     on_accepted(one.name, one.candidate.path)
-            tried = raced(bench, original, made, plan.seed, plan.most_s, tell, now)
+            tried, lost = raced(bench, original, made, plan.seed, plan.most_s, tell, now)
+            if lost:
+                notes.append(lost)
             front = front_of(tried)
             best = best_of(tried, front)
-            profiles = _profiles(bench, tried, best, tell) if plan.explain else {}
+            profiles = _profiles(bench, tried, best, tell) if plan.explain and not lost else {}
             tried = _handed_over(tried, front, plan.folder)
     return Optimized(
         model=model,
@@ -207,11 +209,6 @@ def _data(plan: Plan, model: ModelFile, lossy: bool) -> tuple[Samples, Samples |
             "leave --calibration out: a part of the data is then set aside for it",
         )
     return data, calibration
-
-
-def judged_of(data: Samples) -> Samples:
-    """All of them."""
-    return data
 
 
 def _profiles(bench: Bench, tried: Sequence[Tried], best: str | None, tell: Tell) -> dict[str, Run]:
