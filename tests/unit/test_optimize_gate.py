@@ -124,6 +124,11 @@ def _calibration(folder: Path, samples: Samples) -> str:
     return str(path)
 
 
+def _n_scaled(path: Path) -> int:
+    """How many tensors are dequantised in a file."""
+    return sum(node.op_type == "DequantizeLinear" for node in onnx.load(path).graph.node)
+
+
 def test_static_int8_keeps_the_accuracy_and_its_parts_can_be_left_out(
     folder: Path, samples: Samples, gate: Gate, tmp_path: Path
 ) -> None:
@@ -150,7 +155,9 @@ def test_static_int8_keeps_the_accuracy_and_its_parts_can_be_left_out(
     assert abs(whole.loss.observed) < 0.02
     assert partly.error is not None
     assert whole.error is not None
-    assert 0 < partly.error < whole.error
+    # The largest error may be that of the last layer, which is in both.
+    assert 0 < partly.error <= whole.error
+    assert 0 < _n_scaled(tmp_path / "part.onnx") < _n_scaled(tmp_path / "whole.onnx")
     assert (tmp_path / "whole.onnx").stat().st_size < 0.5 * (folder / "model.onnx").stat().st_size
     assert list(errors) == nodes
     assert all(0 < error < 0.5 for error in errors.values())
