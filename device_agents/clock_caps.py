@@ -171,7 +171,7 @@ def plan(machine: Machine, caps: Sequence[ClockCap]) -> Tuple[Change, ...]:
 
 
 def _change(machine: Machine, policy: ClockPolicy, cap: ClockCap) -> Change:
-    limit_khz = _step_khz(policy, cap)
+    limit_khz = step_khz(policy, cap)
     if policy.max_hz is None:
         raise ClockError("clock-not-set", f"{limit_file(policy.name)} cannot be read")
     before_khz = round(policy.max_hz / 1e3)
@@ -196,7 +196,12 @@ def _change(machine: Machine, policy: ClockPolicy, cap: ClockCap) -> Change:
     return Change(policy.name, before_khz, limit_khz)
 
 
-def _step_khz(policy: ClockPolicy, cap: ClockCap) -> int:
+def step_khz(policy: ClockPolicy, cap: ClockCap) -> int:
+    """The highest clock of a policy that is not above the cap.
+
+    Raises:
+        ClockError: bad-option; the policy has none, or never goes as high as the cap.
+    """
     steps_hz = policy.clocks_hz
     if not (math.isfinite(cap.max_hz) and cap.max_hz > 0):
         raise ClockError("bad-option", f"the clock of {policy.name} cannot be capped at {cap.max_hz:g} Hz")

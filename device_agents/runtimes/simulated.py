@@ -97,8 +97,8 @@ class SimulatedSession:
         }
         if job.options.spinning is not None:
             self.in_force["spinning"] = "on" if job.options.spinning else "off"
-        for cap in job.clock_caps:
-            self.in_force[f"clock_cap {cap.policy}"] = f"{cap.max_hz:.0f} Hz"
+        if job.clock_caps:
+            self.in_force["clock_caps"] = machine.limits_in_words(job.clock_caps)
 
     def _spend(self, seconds: float) -> float:
         start = self._machine.now()

@@ -9,9 +9,11 @@ import math
 import random
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
+from device_agents.clock_caps import ClockError, step_khz
 from device_agents.machine import Machine, OpenFile, Ticker
 from device_agents.runtimes import RuntimeRefusal
 from device_agents.runtimes.simulated_sensor import FOLDER, SimulatedSensor
+from device_agents.topology import read_policies
 from device_agents.wire import SIMULATED, Board, ClockCap, ClockReading, Cluster, MachineInfo
 
 TICKS_PER_S = 100  # of cpufreq's time_in_state and of /proc/stat
@@ -121,12 +123,13 @@ class SimulatedMachine(Machine):
         )
 
     def cap(self, caps: Sequence[ClockCap]) -> None:
-        """From now on these policies go no higher; the lowest step stays where even that is above the cap.
+        """From now on these policies go no higher.
 
         Raises:
-            RuntimeRefusal: there is no such policy.
+            RuntimeRefusal: there is no such policy, or it has no such clock.
         """
         policies = self._policies()
+        told = {policy.name: policy for policy in read_policies(self)} if caps else {}
         for cap in caps:
             if cap.policy not in policies:
                 raise RuntimeRefusal(
@@ -135,9 +138,20 @@ class SimulatedMachine(Machine):
                     f"it has {', '.join(policies)}",
                 )
             k = policies[cap.policy]
-            within = [step for step, hz in enumerate(self.board.clusters[k].clocks_hz) if hz <= cap.max_hz]
-            self._highest[k] = max(within, default=0)
+            steps_hz = self.board.clusters[k].clocks_hz
+            try:
+                limit_khz = step_khz(told[cap.policy], cap)
+            except ClockError as error:
+                raise RuntimeRefusal(error.kind, f"{self.board.name}: {error}", error.advice) from error
+            self._highest[k] = max(step for step, hz in enumerate(steps_hz) if round(hz / 1e3) <= limit_khz)
         self.clocks_hz = self._clocks()
+
+    def limits_in_words(self, caps: Sequence[ClockCap]) -> str:
+        """Where capped policies are held, in the words of `CappedClocks.in_force`."""
+        policies = self._policies()
+        capped = {cap.policy: policies[cap.policy] for cap in caps}
+        limits_hz = {name: self.board.clusters[k].clocks_hz[self._highest[k]] for name, k in capped.items()}
+        return ", ".join(f"{name}: {hz / 1e6:.0f} MHz" for name, hz in limits_hz.items())
 
     def _policies(self) -> Dict[str, int]:
         """The index of each cluster by the name of its cpufreq policy, that of its first CPU."""

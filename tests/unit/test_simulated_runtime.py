@@ -273,12 +273,22 @@ def test_a_cap_holds_the_clock_of_its_cluster_at_the_step_below_and_the_files_te
     assert [clock.max_hz for clock in seen.clocks] == [1.0e9, 1.5e9]
     assert [clock.hardware_max_hz for clock in seen.clocks] == [1.0e9, 2.0e9]
     assert latency_s(job) == pytest.approx(600e6 / (2 * 8 * 1.5e9) + 4e-6 * 2.0 / 1.5)
-    assert session.in_force["clock_cap policy2"] == "1600000000 Hz"
+    assert session.in_force["clock_caps"] == "policy2: 1500 MHz"
 
 
-def test_a_cap_below_the_lowest_step_leaves_that_step_and_heat_may_lower_a_capped_clock_further() -> None:
+@pytest.mark.parametrize(
+    ("max_hz", "why"), [(1.0, "goes no lower than 500 MHz"), (9e9, "goes no higher than 1000 MHz")]
+)
+def test_a_cap_that_a_board_cannot_keep_is_refused_as_that_of_a_real_one_is(max_hz: float, why: str) -> None:
+    with pytest.raises(RuntimeRefusal, match=why) as refused:
+        SimulatedMachine(BIG_LITTLE, 0).cap((ClockCap("policy0", max_hz),))
+
+    assert refused.value.kind == "bad-option"
+
+
+def test_heat_may_lower_a_capped_clock_further() -> None:
     machine = SimulatedMachine(replace(BIG_LITTLE, trip_c=36.0), 0)
-    machine.cap((ClockCap("policy0", 1.0), ClockCap("policy2", 1.5e9)))
+    machine.cap((ClockCap("policy0", 0.5e9), ClockCap("policy2", 1.5e9)))
     capped = machine.clocks_hz
     machine.work(3.5, (0, 2))
 
