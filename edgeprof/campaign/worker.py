@@ -193,10 +193,10 @@ class DeviceWorker:
             return failure
         took_s = common.now() - began_s
         self._finish(number, attempt, DONE, took_s, run=run)
-        # Only now that it is kept here may the device forget it.
-        self._persist(self._discard)
         self._took_s.append(took_s)
         common.tell(JobDone(device=name, number=number, title=title, run=run, took_s=took_s))
+        # Only now that it is kept here may the device forget it.
+        self._persist(self._discard)
         return None
 
     def _hand_over(self, job: CampaignJob) -> None:

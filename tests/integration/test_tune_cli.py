@@ -191,11 +191,15 @@ def test_an_interruption_from_the_keyboard_says_how_to_go_on(typed: CommandLine)
     assert tuning.returncode == 130
     assert "--resume -o keys.toml" in said
     assert not (typed.folder / "keys.toml").exists()
+    n_measured = len(entries(progress))
     resumed = typed.run(
         "tune", "model.onnx", "-d", "pi5", "-o", "keys.toml", "--no-store", "--resume", "--budget", "1s"
     )
     assert resumed.returncode == 0, resumed.stderr
-    assert "1 s are enough for 2 measurements here" in " ".join(resumed.stdout.split())
+    said = " ".join(resumed.stdout.split())
+    assert f"{n_measured} of them in earlier sittings" in said
+    # How many a second is enough for, the machine decides.
+    assert re.search(r"ended: 1 s are enough for \d measurements here", said)
 
 
 def children() -> list[int]:
