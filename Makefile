@@ -38,8 +38,7 @@ test: setup     ## the whole test suite
 	sh tools/faketime.sh
 	sh tools/lab.sh
 	sh tools/boards.sh
-	$(if $(PYTEST_ARGS),,$(BIN)/python -m pytest tests/boards tests/lab)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(or $(PYTEST_ARGS),--ignore tests/boards --ignore tests/lab)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 arm64: setup    ## profile a real model per runtime, operator by operator, on an emulated arm64 device
 	sh tools/arm64.sh

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests import postgres
 from tests.postgres import PostgresServer
 
 MODELS = Path(__file__).parents[1] / ".cache" / "models"
 
+# Folders whose devices are emulated: one process has them all, so that no two of them are late because of each other.
+EMULATED = {"boards", "lab"}
 # Folders and files whose tests take minutes.
 LONGEST = {"faults", "test_check_cli", "test_docs", "test_training"}
 
@@ -71,15 +74,30 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
 
 
+class OneLaneForEmulated(LoadFileScheduling):  # type: ignore[misc]  # of an untyped package
+    """Hands out whole files, and all that is emulated as if it were one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        folder = nodeid.split("/")[1]
+        return "emulated" if folder in EMULATED else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling | None:
+    """For `--dist loadfile`."""
+    return OneLaneForEmulated(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes minutes comes first, so that of three processes none is left with it alone at the end."""
 
-    def is_short(item: pytest.Item) -> bool:
+    def place(item: pytest.Item) -> int:
         path = item.path.relative_to(config.rootpath)
-        return not {*path.parts, path.stem} & LONGEST
+        if {*path.parts} & EMULATED:
+            return 0
+        return 1 if {*path.parts, path.stem} & LONGEST else 2
 
-    items.sort(key=is_short)
+    items.sort(key=place)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
