@@ -60,7 +60,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         # Two runs of the tests on one machine must not wait for each other.
         patch.setenv("EDGEPROF_LEASE", str(tmp_path_factory.getbasetemp()))
         # A machine that tests run on is rarely quiet: a minute before each profile would be most of the time.
-        patch.setenv("EDGEPROF_GATE_TIMEOUT", "2")
+        patch.setenv("EDGEPROF_GATE_TIMEOUT", "0.5")
         yield
 
 
