@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from device_agents import wire
+from edgeprof import gate_timeout
 from edgeprof.errors import (
     EvaluationFailed,
     JobRefused,
@@ -30,7 +31,7 @@ __all__ = ["Bench", "found_in"]
 
 IN_THE_LOOP = wire.Schedule(rounds=3, min_runs=10, min_s=0.2, max_s=2.0, warmup_min_runs=3)
 AT_THE_END = wire.Schedule(rounds=5, min_runs=20, min_s=0.5, max_s=5.0)
-GATE = wire.Gate(timeout_s=2.0)
+GATE_S = 2.0
 # Refusals that are about the device and not about one net.
 OF_DEVICE = frozenset({"leased", "runtime-missing"})
 
@@ -89,7 +90,7 @@ class Bench:
             runtime=self.runtime,
             options=wire.RuntimeOptions(threads=self.threads),
             schedule=schedule,
-            gate=GATE,
+            gate=wire.Gate(timeout_s=min(GATE_S, gate_timeout.usual_s())),
             check_outputs=False,
             energy=wire.EnergyPlan() if self.energy else None,
         )

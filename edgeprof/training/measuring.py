@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from device_agents import wire
+from edgeprof import gate_timeout
 from edgeprof.models import ModelFile, read_model
 from edgeprof.profiling import OnProgress, OpenDevice, Settings
 from edgeprof.run import Run
@@ -26,7 +27,7 @@ OF_PROBES = wire.Schedule(
 OF_NETS = wire.Schedule(
     rounds=3, min_runs=10, min_s=0.3, max_s=3.0, warmup_min_runs=3, operator_runs=15, operator_max_s=1.5
 )
-GATE = wire.Gate(timeout_s=2.0)
+GATE_S = 2.0
 
 
 def model_bytes(graph: Graph, seed: int = 0) -> bytes:
@@ -77,7 +78,7 @@ class Bench:
             runtime=self.runtime,
             options=self.options,
             schedule=schedule,
-            gate=GATE,
+            gate=wire.Gate(timeout_s=min(GATE_S, gate_timeout.usual_s())),
             operators=True,
             seed=self.seed,
             check_outputs=False,
