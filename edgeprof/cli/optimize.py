@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["optimize"]
 
+# The device was lost before the race was over.
+EXIT_LOST = 3
+
 EPILOG = """\b
 Examples:
   edgeprof optimize model.onnx
@@ -93,7 +96,7 @@ def optimize(model: Path, name: str, **options: Any) -> int:
     out.print(render_optimized(found, told))
     if options["json_target"] is not None:
         write_text(options["json_target"], json.dumps(to_document(found, told), indent=1) + "\n")
-    return 0
+    return EXIT_LOST if found.was_lost else 0
 
 
 def _plan(model: Path, options: dict[str, Any]) -> Plan:

@@ -67,7 +67,7 @@ class Optimized:
     """How it ended. `front` names what nothing else beats in latency, energy, size and loss; ties are not beaten.
 
     `best` is the fastest of them that is faster than the original for sure, None where there is none. `profiles` has
-    the operators of some, by name, for `--explain`.
+    the operators of some, by name, for `--explain`. `was_lost`: the device was, before the race was over.
     """
 
     model: ModelFile
@@ -83,6 +83,7 @@ class Optimized:
     best: str | None
     notes: tuple[str, ...] = ()
     profiles: Mapping[str, Run] = field(default_factory=dict)
+    was_lost: bool = False
 
 
 def optimize(
@@ -152,6 +153,7 @@ def optimize(
         best=best,
         notes=tuple(notes),
         profiles=profiles,
+        was_lost=bool(lost),
     )
 
 

@@ -108,6 +108,7 @@ def test_a_device_that_stays_away_leaves_what_was_found_and_says_so(
     (note,) = [note for note in found.notes if "the device was lost after 1 of 3 sweeps" in note]
     assert "it does not answer" in note
     assert [one.standing.n_sweeps for one in found.tried if one.standing is not None] == [1, 1]
+    assert found.was_lost
     assert "original" in found.front
 
 
