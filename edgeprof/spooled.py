@@ -21,6 +21,7 @@ from edgeprof.errors import (
     ChangedHostKey,
     DeviceGivenUp,
     EdgeprofError,
+    JobRefused,
     LinkError,
     ProtocolError,
     Stopped,
@@ -29,7 +30,7 @@ from edgeprof.errors import (
 from edgeprof.models import ModelFile
 from edgeprof.profiling import OnProgress, OpenDevice, attached
 
-__all__ = ["AWAY", "Patience", "Spooled", "considerate", "usual_patience"]
+__all__ = ["AWAY", "Patience", "Spooled", "considerate", "usual_patience", "when_free"]
 
 T = TypeVar("T")
 
@@ -40,6 +41,7 @@ AWAY = (AgentLost, LinkError, DeviceGivenUp)
 PERMANENT = (UnknownHostKey, ChangedHostKey, AuthenticationFailed)
 # A shorter silence is not worth a new login, which disturbs more than a message every few seconds.
 SHORTEST_SILENCE_S = 10.0
+LEASED, LEASE_RETRY_S = "leased", 2.0
 # How long a device is tried again that does one job after the other for somebody who waits, or one on its own.
 ALONE_LOST_S = 120.0
 
@@ -116,6 +118,31 @@ class Patience:
 def usual_patience(on_lost: Callable[[str], None] = lambda _: None) -> Patience:
     """That of whoever measures one thing after another on a device, and sits in front of it."""
     return Patience(ALONE_LOST_S, threading.Event().wait, on_lost=on_lost)
+
+
+def when_free(
+    action: Callable[[], T],
+    wait_s: float,
+    tell: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.monotonic,
+) -> T:
+    """Do it as soon as nobody else has the device, if that is within `wait_s`; who has it is told once.
+
+    Raises:
+        JobRefused: somebody has it still; or what else the action raises.
+    """
+    until_s, is_told = now() + wait_s, False
+    while True:
+        try:
+            return action()
+        except JobRefused as refusal:
+            if refusal.kind != LEASED or now() >= until_s:
+                raise
+            if not is_told:
+                tell(f"waiting: {refusal}")
+            is_told = True
+        sleep(LEASE_RETRY_S)
 
 
 @dataclass

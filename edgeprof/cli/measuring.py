@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -16,24 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = ["keep", "tell", "tell_assumptions", "when_free"]
 
-LEASE_RETRY_S = 2.0
-
 
 def when_free(measure: Callable[[], Run], wait_s: float) -> Run:
     """Measure as soon as nobody else has the device, if that is soon enough."""
-    from edgeprof.errors import JobRefused
+    from edgeprof import spooled
 
-    until_s, is_told = time.monotonic() + wait_s, False
-    while True:
-        try:
-            return measure()
-        except JobRefused as refusal:
-            if refusal.kind != "leased" or time.monotonic() >= until_s:
-                raise
-            if not is_told:
-                click.echo(f"edgeprof: waiting: {refusal}", err=True)
-            is_told = True
-        time.sleep(LEASE_RETRY_S)
+    return spooled.when_free(measure, wait_s, lambda text: click.echo(f"edgeprof: {text}", err=True))
 
 
 def keep(run: Run, store: Store | None) -> Iterator[EdgeprofError]:

@@ -23,7 +23,7 @@ from edgeprof.models import ModelFile, board_to_simulate
 from edgeprof.outputs import disagreements
 from edgeprof.profiling import RUNTIMES_BY_FORMAT, OnProgress, OpenDevice, Settings
 from edgeprof.run import Run
-from edgeprof.spooled import Patience, considerate, usual_patience
+from edgeprof.spooled import Patience, considerate, usual_patience, when_free
 from edgeprof.tuning.configuration import Configuration
 from edgeprof.tuning.objective import Measured
 from edgeprof.values import values_of
@@ -36,7 +36,6 @@ T = TypeVar("T")
 # Refusals that are about the device and not about one configuration.
 OF_DEVICE = frozenset({"leased", "keeper-silent", "no-meter", "charging", "no-space", "version"})
 QUICK, THOROUGH = 1, 2
-LEASE_RETRY_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,18 +214,13 @@ class Bench:
         return self._judged(run), run
 
     def _when_free(self, settings: Settings) -> Run:
-        """As soon as nobody else has the device, if that is soon enough."""
-        until_s, is_told = self.now() + self.wait_s, False
-        while True:
-            try:
-                return self._opened.profile(self.model, settings, self.on_progress)
-            except JobRefused as refusal:
-                if refusal.kind != "leased" or self.now() >= until_s:
-                    raise
-                if not is_told:
-                    self.tell(f"waiting: {refusal}")
-                is_told = True
-            self.sleep(LEASE_RETRY_S)
+        return when_free(
+            lambda: self._opened.profile(self.model, settings, self.on_progress),
+            self.wait_s,
+            self.tell,
+            self.sleep,
+            self.now,
+        )
 
     def settings(self, configuration: Configuration, level: int, number: int = 0) -> Settings:
         """How a configuration is measured."""
