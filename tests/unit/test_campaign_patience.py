@@ -24,7 +24,7 @@ from edgeprof.errors import (
 )
 from edgeprof.fleet import Device
 from edgeprof.profiling import OpenDevice
-from edgeprof.spooled import Patience
+from edgeprof.spooled import Patience, when_free
 from tests.waiting import Clock
 
 
@@ -138,3 +138,27 @@ def test_what_waiting_does_not_mend_is_not_waited_for(opened: OpenDevice, error:
 )
 def test_a_failure_is_judged_by_its_reason(error: EdgeprofError, meaning: str, kind: str) -> None:
     assert (severity(error), kind_of(error)) == (meaning, kind)
+
+
+def test_a_device_that_somebody_has_is_waited_for_and_who_has_it_is_told_once() -> None:
+    clock, told = Clock(), list[str]()
+    action = failing(3, JobRefused("pi5: anna has the device", "", "leased"))
+
+    def sleep(seconds: float) -> None:
+        clock.wait(seconds)
+
+    assert when_free(action, 60.0, told.append, sleep, clock.now) == "done"
+    assert clock.waits_s == [2.0, 2.0, 2.0]
+    assert told == ["waiting: pi5: anna has the device"]
+
+
+@pytest.mark.parametrize(("kind", "waited_s"), [("leased", 10.0), ("unsupported-model", 0.0)])
+def test_what_somebody_does_not_let_go_of_or_waiting_does_not_mend_is_an_error(kind: str, waited_s: float) -> None:
+    clock = Clock()
+
+    def sleep(seconds: float) -> None:
+        clock.wait(seconds)
+
+    with pytest.raises(JobRefused):
+        when_free(failing(100, JobRefused("no", "", kind)), 10.0, lambda _: None, sleep, clock.now)
+    assert clock.now_s == waited_s
