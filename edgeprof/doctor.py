@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from device_agents import wire
+from device_agents.phone import SERIAL
 from device_agents.power import discover
 from device_agents.runtimes.simulated_machine import SimulatedMachine
 from edgeprof.agent import Agent
@@ -13,10 +15,12 @@ from edgeprof.energy.evidence import CHARGER_WORDS
 from edgeprof.errors import EdgeprofError
 from edgeprof.fleet import RUNTIMES, Device
 from edgeprof.models import board_to_simulate
-from edgeprof.profiling import OpenDevice
+from edgeprof.phones import is_background, look_notes
+from edgeprof.profiling import BY_PROGRAM, OpenDevice
 
 __all__ = ["Finding", "described", "examine", "meter_findings", "meters"]
 
+RUNTIMES_OF_PYTHON = tuple(runtime for runtime in RUNTIMES if runtime != BY_PROGRAM)
 FREE_BYTES_WANTED = 200 * 1024 * 1024
 FASTEST_GOVERNOR = "performance"
 # Raspberry Pi firmware bits (see device_agents/conditions.py).
@@ -50,7 +54,11 @@ def _examine_open(device: Device, opened: OpenDevice) -> Iterator[Finding]:
         return
     agents: dict[int, Agent] = {}
     usable = []
-    for runtime in RUNTIMES:
+    if device.scheme == "adb" or device.benchmark_model is not None:
+        finding, is_usable = _by_program(device, opened)
+        usable += [BY_PROGRAM] if is_usable else []
+        yield finding
+    for runtime in () if device.scheme == "adb" else RUNTIMES_OF_PYTHON:
         agent = opened.agent(runtime)
         if id(agent) not in agents:
             yield from _python(device, agent, is_first=not agents)
@@ -60,7 +68,9 @@ def _examine_open(device: Device, opened: OpenDevice) -> Iterator[Finding]:
         yield finding
     if not usable:
         yield Finding(level="problem", what="no runtime can be used", advice="install one of those above")
-    agent = next(iter(agents.values()))
+    agent = opened.any_agent()
+    if device.scheme == "adb":
+        yield from _python(device, agent, is_first=True)
     conditions = agent.conditions()
     yield from meter_findings(device, agent.meters(), conditions.power_source)
     yield from _state(conditions)
@@ -100,6 +110,23 @@ def _runtime(device: Device, agent: Agent, runtime: str) -> tuple[Finding, bool]
         return Finding(level="ok", what=f"{runtime} {info.version or ''}".strip()), True
     advice = _how_to_install(device, runtime, agent.hello.cache_dir)
     return Finding(level="note", what=f"{runtime}: {info.reason}", advice=advice), False
+
+
+def _by_program(device: Device, opened: OpenDevice) -> tuple[Finding, bool]:
+    """Whether TFLite's program is where it is said to be, and may be run."""
+    path, level = device.benchmark_model, "problem" if device.scheme == "adb" else "note"
+    put_there = f"edgeprof devices add {device.name} {device.address} --benchmark-model PATH (docs/android.md)"
+    if path is None:
+        what = f"{BY_PROGRAM}: where the program is on the phone is not known"
+        return Finding(level=level, what=what, advice=put_there), False
+    argv = ["test", "-x", path]
+    if device.scheme == "adb":
+        # The link starts programs here, with the phone's serial number in their environment.
+        argv = ["sh", "-c", f'exec adb -s "${SERIAL}" shell "test -x $1"', "sh", shlex.quote(path)]
+    if opened.ends_well(argv):
+        return Finding(level="ok", what=f"{BY_PROGRAM}: {path}"), True
+    what = f"{BY_PROGRAM}: {path} is not there, or may not be run"
+    return Finding(level=level, what=what, advice=f"put it there, chmod +x; another path: {put_there}"), False
 
 
 def _how_to_install(device: Device, runtime: str, cache_dir: str) -> str:
@@ -161,6 +188,12 @@ def _state(conditions: wire.Conditions) -> Iterator[Finding]:
             advice = f"for steady numbers, there: echo {FASTEST_GOVERNOR} | sudo tee {node}"
             yield Finding(level="note", what=f"governor of CPUs {clock.cpus} is {clock.governor}", advice=advice)
     yield from _throttling(conditions)
+    for what, advice in look_notes((conditions,)):
+        yield Finding(level="note", what=what, advice=advice)
+    if conditions.cpuset not in (None, "/") and not is_background(conditions):
+        yield Finding(level="ok", what=f"cpuset {conditions.cpuset}, CPUs {conditions.allowed_cpus or 'unknown'}")
+    if conditions.screen:
+        yield Finding(level="ok", what=f"screen: {conditions.screen}")
     for name, degrees in conditions.temperatures_c.items():
         yield Finding(level="ok", what=f"temperature {name}: {degrees:.0f} C")
     if conditions.power_source:

@@ -136,7 +136,11 @@ def _tail(seconds: float | None, missing: str | None) -> Text:
 
 def _counted(run: Run, summary: Summary) -> str:
     warmup = _plural(len(run.profile.warmup_s), "run")
-    text = f"{_plural(summary.n_runs, 'run')} in {_plural(summary.n_rounds, 'round')}, after {warmup} of warm-up"
+    runs = _plural(summary.n_runs, "run")
+    if any(r.told is not None for r in run.profile.rounds):
+        runs = f"{_plural(sum(r.n_runs or 1 for r in run.profile.rounds), 'run')}, of each round the mean alone,"
+        warmup = "one mean"
+    text = f"{runs} in {_plural(summary.n_rounds, 'round')}, after {warmup} of warm-up"
     if not run.profile.warmup_is_flat:
         text += ", which did not become flat"
     if summary.n_discarded:
