@@ -12,6 +12,7 @@ import select
 import shlex
 import subprocess
 import time
+import weakref
 from typing import Iterator, List, Optional, Sequence, Tuple
 
 from device_agents.machine import MAX_READ_BYTES, Machine, OpenFile, cpu_name
@@ -178,6 +179,7 @@ class AdbMachine(Machine):
     def _sh(self, command: str, timeout_s: float) -> Tuple[int, str]:
         if self._shell is None:
             self._shell = AdbShell(self._serial)
+            weakref.finalize(self, self._shell.close)
         try:
             return self._shell.run(command, timeout_s)
         except OSError:

@@ -414,7 +414,7 @@ def _notes(profile: Profile) -> Iterator[str]:
         )
     if not profile.outputs_repeat:
         yield "equal inputs gave different outputs: the model keeps state or draws random numbers"
-    if not profile.warmup_is_flat:
+    if not profile.warmup_is_flat and not any(r.told for r in profile.rounds):
         yield "warm-up spent its share of the time before latency was flat"
     yield from clock_notes(profile)
     yield from phone_notes(profile)

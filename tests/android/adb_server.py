@@ -147,7 +147,8 @@ class _Client(socketserver.BaseRequestHandler):
             cwd=phone.root,
             start_new_session=True,
         )
-        assert shell.stdin and shell.stdout and shell.stderr
+        assert shell.stdout
+        assert shell.stderr
         lock = threading.Lock()
         readers = [
             threading.Thread(target=self._forward, args=(pipe, kind, lock))

@@ -3,9 +3,10 @@
     benchmark_model.py old|new --graph=FILE ...
 
 The two formats are those of TensorFlow's sources (core/util/stats_calculator.cc, lite/profiling/profile_summarizer.cc,
-lite/tools/benchmark/benchmark_model.cc), "old" as of TensorFlow 2.3 and "new" as of 2.15 and LiteRT. In "new" the model is
-one delegate's, whose operators are listed; in "old" its nodes ABS and LOGISTIC run one by one. STAND_IN makes it fail:
-"hang" never ends, "garbage" prints another format, "no-csv" does not know the flag for CSV, "broken" cannot load models.
+lite/tools/benchmark/benchmark_model.cc), "old" as of TensorFlow 2.3 and "new" as of 2.15 and LiteRT. In "new" the
+model is one delegate's, whose operators are listed; in "old" its nodes ABS and LOGISTIC run one by one. STAND_IN makes
+it fail: "hang" never ends, "garbage" prints another format, "no-csv" does not know the flag for CSV, "broken" cannot
+load models.
 """
 
 from __future__ import annotations
