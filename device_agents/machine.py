@@ -19,6 +19,8 @@ from device_agents.wire import ClockReading, MachineInfo
 
 # Files under /proc and /sys are small; a bound keeps a surprising one from filling the memory of a small board.
 MAX_READ_BYTES = 1024 * 1024
+# Set by the host's link (edgeprof/links/adb.py), inherited by every process of the agent: they all speak of one phone.
+SERIAL = "EDGEPROF_ADB_SERIAL"
 # A sysfs attribute is one page.
 READ_AGAIN_BYTES = 4096
 
@@ -265,6 +267,21 @@ def _read_until_end(descriptor: int, until_s: float) -> Optional[bytes]:
         if not data:
             return bytes(kept)
         kept += data[: MAX_READ_BYTES - len(kept)]
+
+
+def phone_serial() -> Optional[str]:
+    """The phone that this agent speaks for; None on a device of its own."""
+    return os.environ.get(SERIAL) or None
+
+
+def this_machine() -> Machine:
+    """The phone behind adb where this agent speaks for one, else the machine it runs on."""
+    serial = phone_serial()
+    if serial is None:
+        return Machine()
+    from device_agents.phone import AdbMachine
+
+    return AdbMachine(serial)
 
 
 def python_version() -> str:

@@ -18,8 +18,6 @@ from typing import Iterator, List, Optional, Sequence, Tuple
 from device_agents.machine import MAX_READ_BYTES, Machine, OpenFile, cpu_name
 from device_agents.wire import ClockReading, MachineInfo
 
-# Set by the host's link (edgeprof/links/adb.py), inherited by every process of the agent: they all speak of one phone.
-SERIAL = "EDGEPROF_ADB_SERIAL"
 # The one folder of a phone that adb's user may write to and run programs from.
 FOLDER = "/data/local/tmp"
 # A phone answers in milliseconds, unless it is asleep or its cable is out.
@@ -31,17 +29,6 @@ ERRORS = {
     "Permission denied": errno.EACCES,
     "Is a directory": errno.EISDIR,
 }
-
-
-def phone_serial() -> Optional[str]:
-    """The phone that this agent speaks for; None on a device of its own."""
-    return os.environ.get(SERIAL) or None
-
-
-def this_machine() -> Machine:
-    """The phone behind adb where this agent speaks for one, else the machine it runs on."""
-    serial = phone_serial()
-    return Machine() if serial is None else AdbMachine(serial)
 
 
 class AdbShell:

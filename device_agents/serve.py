@@ -20,9 +20,8 @@ from device_agents import clock_record, conditions, files
 from device_agents.decoding import WireError
 from device_agents.keeper_socket import Connection
 from device_agents.lease import HeldLease, LeaseError, acquire, boot_id, holder, lease_path, unlock
-from device_agents.machine import Machine, python_version
+from device_agents.machine import Machine, python_version, this_machine
 from device_agents.messenger import Messenger, silent
-from device_agents.phone import this_machine
 from device_agents.runtimes.available import installed
 from device_agents.spool import wanted_files
 from device_agents.streams import LineBuffer, claim_stdout

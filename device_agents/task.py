@@ -14,8 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, T
 
 from device_agents import clock_record, files
 from device_agents.decoding import WireError
-from device_agents.machine import Machine
-from device_agents.phone import phone_serial
+from device_agents.machine import Machine, phone_serial
 from device_agents.runtimes import RUNTIMES, machine_for
 from device_agents.streams import LineBuffer
 from device_agents.wire import (

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from device_agents import wire
-from device_agents.phone import SERIAL
+from device_agents.machine import SERIAL
 from device_agents.power import discover
 from device_agents.runtimes.simulated_machine import SimulatedMachine
 from edgeprof.agent import Agent

@@ -12,8 +12,7 @@ An error that the user can act on is raised as `RuntimeRefusal`; anything else i
 import importlib
 from typing import Any, Dict, List, Optional, Protocol, Sequence, Tuple
 
-from device_agents.machine import Machine
-from device_agents.phone import this_machine
+from device_agents.machine import Machine, this_machine
 from device_agents.wire import Job, Kernel, TensorInfo
 
 RUNTIMES: Dict[str, str] = {

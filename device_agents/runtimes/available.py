@@ -6,7 +6,7 @@ import sysconfig
 from importlib.util import find_spec
 from typing import Optional, Tuple
 
-from device_agents.phone import phone_serial
+from device_agents.machine import phone_serial
 from device_agents.wire import RuntimeInfo
 
 LIBRARY = "libtensorflowlite_c.so"

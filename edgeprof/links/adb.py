@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from device_agents.phone import SERIAL
+from device_agents.machine import SERIAL
 from edgeprof.errors import LinkError
 from edgeprof.fleet import Device
 from edgeprof.links import OnSent

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import socketserver
 import struct
@@ -35,6 +36,13 @@ class StandInPhone:
     root: Path
     state: str = "device"
     asked: list[str] = field(default_factory=list)
+    shells: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def unplug(self) -> None:
+        """End every shell that is open, as a pulled cable does."""
+        for shell in self.shells:
+            with suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
 
     def here(self, text: str) -> str:
         return PHONE_PATH.sub(f"{self.root}/", text)
@@ -80,6 +88,7 @@ class _Client(socketserver.BaseRequestHandler):
     server: _Server
 
     def handle(self) -> None:
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with suppress(ConnectionError):
             phone: StandInPhone | None = None
             while True:
@@ -147,6 +156,7 @@ class _Client(socketserver.BaseRequestHandler):
             cwd=phone.root,
             start_new_session=True,
         )
+        phone.shells.append(shell)
         assert shell.stdout
         assert shell.stderr
         lock = threading.Lock()

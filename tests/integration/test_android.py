@@ -10,12 +10,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from device_agents import wire
+from device_agents.phone import AdbMachine
 from edgeprof.doctor import Finding, examine
 from edgeprof.errors import JobRefused, LinkError, UsageError
 from edgeprof.fleet import Device
@@ -67,6 +68,15 @@ def profiled(device: Device, model: Path, settings: Settings = SETTINGS) -> Run:
         return opened.profile(read_model(model), settings)
 
 
+def running(words: str) -> list[str]:
+    """Command lines of processes that say this, zombies apart."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode())
+    return [line for line in lines if words in line and "benchmark_model" in line]
+
+
 def found(device: Device) -> dict[str, Finding]:
     return {finding.what: finding for finding in examine(device)}
 
@@ -87,7 +97,8 @@ def test_a_phone_behind_adb_is_profiled_operator_by_operator(
     assert [len(one.latencies_s) for one in rounds] == [1] * SCHEDULE.rounds
     assert [one.n_runs for one in rounds] == [SCHEDULE.min_runs] * SCHEDULE.rounds
     assert rounds[0].latencies_s[0] == pytest.approx(2000.25e-6)
-    assert rounds[0].told == wire.Told(pytest.approx(1920e-6), pytest.approx(2120e-6), pytest.approx(40e-6))
+    assert rounds[0].told is not None
+    assert vars(rounds[0].told) == pytest.approx({"min_s": 1920e-6, "max_s": 2120e-6, "std_s": 40e-6})
     assert run.profile.machine.model == "edgeprof Stand-in"
     assert run.profile.machine.libc == "bionic of Android 14"
     assert run.profile.in_force["samples"].startswith("the mean of each round")
@@ -237,6 +248,49 @@ def test_the_agent_itself_runs_nothing_on_the_host_in_place_of_the_phone(
         job = opened.job("litert", read_model(model), SETTINGS)
         with pytest.raises(JobRefused, match="litert does not run on a phone behind adb"):
             agent.profile(job)
+
+
+def test_a_program_that_never_ends_is_killed_on_the_phone(serve: Serve, tmp_path: Path) -> None:
+    stand_in = make_phone(tmp_path / "phone", fault="hang")
+    serve(stand_in)
+    machine = AdbMachine(stand_in.serial)
+    argv = [TOOL, "--graph=none", "--num_runs=1", "--min_secs=0", "--max_secs=1"]
+
+    with pytest.raises(TimeoutError, match=r"did not end within 0\.5 s on the phone"):
+        machine.run_tool(argv, 0.5)
+
+    assert not running(str(tmp_path))
+
+
+def test_a_phone_that_is_unplugged_is_told_as_that(serve: Serve, tmp_path: Path) -> None:
+    stand_in = make_phone(tmp_path / "phone")
+    serve(stand_in)
+    machine = AdbMachine(stand_in.serial)
+    machine.read("/proc/stat")
+    stand_in.state = "offline"
+    stand_in.unplug()
+
+    with pytest.raises(OSError, match="the phone has gone"):
+        machine.read("/proc/stat")
+    with pytest.raises(OSError, match="device offline"):
+        machine.read("/proc/stat")
+
+
+def test_files_of_a_phone_fail_as_files_do(serve: Serve, tmp_path: Path) -> None:
+    stand_in = make_phone(tmp_path / "phone")
+    serve(stand_in)
+    machine = AdbMachine(stand_in.serial)
+
+    with pytest.raises(FileNotFoundError):
+        machine.read("/proc/none")
+    with pytest.raises(IsADirectoryError):
+        machine.read("/proc/self")
+    with pytest.raises(FileNotFoundError):
+        machine.run(["no-such-program"])
+    with pytest.raises(PermissionError):
+        machine.write("/proc/stat", "")
+    assert machine.list("/proc/none") == []
+    assert machine.run(["echo", "it's", "a $HOME"]) == (0, "it's a $HOME\n")
 
 
 # --- Termux ---

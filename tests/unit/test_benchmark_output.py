@@ -101,7 +101,8 @@ def test_runs_that_all_took_the_same_are_read() -> None:
         "Inference timings in us: Init: 10, First inference: 812, Warmup (avg): 812, Inference (avg): 8e+02\n"
     )
 
-    assert (told.regular.n_runs, told.regular.min_s, told.regular.std_s) == (7, pytest.approx(800e-6), 0.0)
+    assert (told.regular.n_runs, told.regular.std_s) == (7, 0.0)
+    assert told.regular.min_s == pytest.approx(800e-6)
 
 
 @pytest.mark.parametrize(

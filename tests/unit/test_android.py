@@ -1,0 +1,118 @@
+"""What Android tells of battery and screen, and what is said of it. The texts are written here, not recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from device_agents import android
+from device_agents.machine import Machine
+from device_agents.wire import Conditions
+from edgeprof.phones import look_notes
+
+DUMP = "Current Battery Service state:\n  {feed}: true\n  status: {status}\n  level: {level}\n  scale: {scale}\n"
+
+
+class Phone(Machine):
+    """Programs that print a text; None is one that never answers."""
+
+    def __init__(self, answers: dict[str, str | None]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    def run(self, argv: Sequence[str], timeout_s: float = 5.0) -> tuple[int, str]:
+        words = " ".join(argv)
+        self.asked.append(words)
+        if words not in self.answers:
+            raise FileNotFoundError(words)
+        answer = self.answers[words]
+        if answer is None:
+            raise TimeoutError(words)
+        return 0, answer
+
+
+@pytest.mark.parametrize(
+    ("feed", "status", "level", "scale", "told"),
+    [
+        ("USB powered", 2, 57, 100, "battery Charging at 57 %, USB online"),
+        ("AC powered", 5, 100, 100, "battery Full at 100 %, Mains online"),
+        ("Wireless powered", 4, 40, 50, "battery Not charging at 80 %, Wireless online"),
+        ("present", 3, 3, 100, "battery Discharging at 3 %"),
+    ],
+)
+def test_dumpsys_is_put_into_the_words_of_the_kernel(feed: str, status: int, level: int, scale: int, told: str) -> None:
+    phone = Phone({"dumpsys battery": DUMP.format(feed=feed, status=status, level=level, scale=scale)})
+
+    assert android.power_source(phone) == told
+
+
+def test_a_battery_that_was_told_what_to_say_is_not_believed_without_a_word() -> None:
+    frozen = "Current Battery Service state:\n  (UPDATES STOPPED -- use 'reset' to restart)\n"
+    phone = Phone({"dumpsys battery": frozen + DUMP.format(feed="present", status=3, level=90, scale=100)})
+
+    assert "somebody told the phone to say" in (android.power_source(phone) or "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ({"plugged": "PLUGGED_USB", "status": "CHARGING", "percentage": 64}, "battery Charging at 64 %, USB online"),
+        ({"plugged": "UNPLUGGED", "status": "NOT_CHARGING", "percentage": 7}, "battery Not charging at 7 %"),
+        ({"status": "DISCHARGING"}, "battery Discharging"),
+        ({"error": "no"}, None),
+        ([], None),
+    ],
+)
+def test_termux_is_put_into_the_words_of_the_kernel(answer: object, told: str | None) -> None:
+    assert android.power_source(Phone({"termux-battery-status": json.dumps(answer)})) == told
+
+
+def test_a_termux_without_its_app_is_waited_for_once() -> None:
+    phone = Phone({"termux-battery-status": None})
+
+    assert [android.power_source(phone) for _ in range(3)] == [None] * 3
+    assert phone.asked.count("termux-battery-status") == 1
+
+
+@pytest.mark.parametrize(
+    ("power", "trust", "told"),
+    [
+        ("  mWakefulness=Awake\n", "User (id=0) (current): trusted=0, deviceLocked=0,", "on, unlocked"),
+        ("  mWakefulness=Asleep\n", "User (id=0) (current): trusted=0, deviceLocked=1,", "off, locked"),
+        ("  mWakefulness=Dozing\n", "Permission Denial", "off"),
+        ("Permission Denial", "", None),
+    ],
+)
+def test_the_screen_is_told_as_far_as_it_may_be_asked(power: str, trust: str, told: str | None) -> None:
+    assert android.screen(Phone({"dumpsys power": power, "dumpsys trust": trust})) == told
+
+
+def test_nothing_is_known_of_a_screen_where_there_is_no_android() -> None:
+    assert android.screen(Phone({})) is None
+    assert android.power_source(Phone({})) is None
+
+
+def test_an_agent_in_the_background_is_said_with_its_cores() -> None:
+    look = Conditions(0.0, cpuset="/background", allowed_cpus="0-3")
+
+    ((what, advice),) = look_notes([look, look])
+
+    assert what == "the agent is in Android's cpuset /background: CPUs 0-3 alone, which are the little cores"
+    assert "termux-wake-lock" in advice
+
+
+@pytest.mark.parametrize("screen", ["off", "off, locked", "on, locked"])
+def test_a_phone_that_may_sleep_is_said(screen: str) -> None:
+    assert [what for what, _ in look_notes([Conditions(0.0, screen=screen)])] == [
+        f"the phone's screen is {screen}: it may sleep, and hold clocks and cores back"
+    ]
+
+
+def test_nothing_is_said_of_a_phone_that_is_awake_and_charged() -> None:
+    look = Conditions(
+        0.0, screen="on, unlocked", cpuset="/top-app", allowed_cpus="0-7", power_source="battery Charging at 3 %"
+    )
+
+    assert list(look_notes([look])) == []
