@@ -118,7 +118,12 @@ class _Client(socketserver.BaseRequestHandler):
             self._fail(f"the stand-in does not know {asked}")
 
     def _transport(self, asked: str) -> StandInPhone | None:
-        serial = asked.split(":")[-1] if ":serial:" not in asked else asked.split(":serial:")[1]
+        serial = asked.split(":serial:")[1] if ":serial:" in asked else asked.split(":")[-1]
+        if serial in ("any", "host:transport-any"):
+            if len(self.server.phones) != 1:
+                self._fail("more than one device/emulator" if self.server.phones else "no devices/emulators found")
+                return None
+            serial = next(iter(self.server.phones))
         problem = self._problem(serial)
         if problem is not None:
             self._fail(problem)
