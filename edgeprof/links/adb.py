@@ -68,15 +68,14 @@ class AdbLink:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._here = LocalLink()
-        self._serial: str | None = None
+        self._here: LocalLink | None = None
 
     def __enter__(self) -> Self:
-        self._serial = self._chosen(phones(self._device.connect_s)).serial
+        self._here = LocalLink({SERIAL: self._chosen(phones(self._device.connect_s)).serial})
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._serial = None
+        self._here = None
 
     def put(
         self,
@@ -88,12 +87,15 @@ class AdbLink:
         on_progress: OnSent | None = None,
     ) -> int:
         """Here: the agent itself brings to the phone what is run there."""
-        return self._here.put(source, target, timeout_s, resume=resume, on_progress=on_progress)
+        return self._open().put(source, target, timeout_s, resume=resume, on_progress=on_progress)
 
     def start(self, argv: list[str]) -> LocalProcess:
-        if self._serial is None:
+        return self._open().start(argv)
+
+    def _open(self) -> LocalLink:
+        if self._here is None:
             raise LinkError(f"{self._device.name}: the link is not open", "connect first")
-        return self._here.start(["env", f"{SERIAL}={self._serial}", *argv])
+        return self._here
 
     def _chosen(self, found: tuple[Phone, ...]) -> Phone:
         name, wanted = self._device.name, self._device.serial

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from device_agents import android
 from device_agents.machine import Machine
-from device_agents.wire import Conditions
+from device_agents.wire import Conditions, Profile, Told
 from edgeprof.phones import look_notes
+from edgeprof.verdict import judge
+from tests.unit.profiles import make_profile
 
 DUMP = "Current Battery Service state:\n  {feed}: true\n  status: {status}\n  level: {level}\n  scale: {scale}\n"
 
@@ -116,3 +119,33 @@ def test_nothing_is_said_of_a_phone_that_is_awake_and_charged() -> None:
     )
 
     assert list(look_notes([look])) == []
+
+
+def told(std_s: float, n_runs: int = 50) -> Profile:
+    """A profile of a program that times itself: of each round the mean, and what it says of the single runs."""
+    plain = make_profile([[0.0100], [0.0101], [0.0100], [0.0099], [0.0100]])
+    rounds = []
+    for one in plain.rounds:
+        # The looks enclose all runs, and the start of the program.
+        after = replace(one.after, at_s=one.before.at_s + 1.0 + n_runs * 0.01)
+        rounds.append(replace(one, n_runs=n_runs, told=Told(0.009, 0.012, std_s), after=after))
+    spread = [replace(r, before=shift(r.before, 10 * k), after=shift(r.after, 10 * k)) for k, r in enumerate(rounds)]
+    return replace(plain, rounds=tuple(spread), warmup_is_flat=False)
+
+
+def shift(look: Conditions, seconds: float) -> Conditions:
+    return replace(look, at_s=look.at_s + seconds)
+
+
+def test_runs_of_which_only_the_mean_is_told_are_counted() -> None:
+    assert not [reason.what for reason in judge(told(std_s=0.0002)).reasons if "too few" in reason.what]
+    assert [what for what in whats(told(std_s=0.0002, n_runs=3)) if what.startswith("15 runs are too few")]
+
+
+def test_single_runs_that_spread_widely_are_said_by_their_standard_deviation() -> None:
+    assert "single runs spread by 20.0% of the median (limit 10%)" in whats(told(std_s=0.002))
+    assert not [what for what in whats(told(std_s=0.0002)) if "spread" in what]
+
+
+def whats(profile: Profile) -> list[str]:
+    return [reason.what for reason in judge(profile).reasons]
