@@ -21,7 +21,7 @@ from edgeprof.provision import python_for
 from edgeprof.reference import Reference, check_outputs
 from edgeprof.run import Described, Operator, OutputCheck, Run, new_run_id
 
-__all__ = ["BY_PROGRAM", "Measure", "OnProgress", "OpenDevice", "Settings", "attached"]
+__all__ = ["BY_PROGRAM", "Measure", "OnProgress", "OpenDevice", "Settings", "attached", "misfit_by_program"]
 
 # In this order a runtime is tried where the user names none.
 RUNTIMES_BY_FORMAT = {"onnx": ("onnxruntime",), "tflite": ("litert", "tflite")}
@@ -201,7 +201,10 @@ class OpenDevice:
             )
         fitting = RUNTIMES_BY_FORMAT[model.format]
         if self.device.scheme == "adb" or settings.runtime == BY_PROGRAM:
-            return self._by_program(model, settings)
+            problem = misfit_by_program(self.device, model.format, settings.runtime, settings.options.library)
+            if problem is not None:
+                raise problem
+            return (BY_PROGRAM,)
         if settings.runtime is None:
             return fitting
         if settings.runtime not in fitting:
@@ -209,20 +212,6 @@ class OpenDevice:
                 f"{settings.runtime} does not run .{model.format} files", "it needs " + " or ".join(fitting)
             )
         return (settings.runtime,)
-
-    def _by_program(self, model: ModelFile, settings: Settings) -> tuple[str, ...]:
-        device = self.device
-        if settings.runtime not in (None, BY_PROGRAM):
-            advice = f"use --runtime {BY_PROGRAM}, or reach the phone through Termux: docs/android.md"
-            raise UsageError(f"{device.name} is reached by adb, which runs no {settings.runtime}", advice)
-        if model.format != "tflite":
-            raise UsageError(f"{BY_PROGRAM} does not run .{model.format} files", "it needs .tflite")
-        if settings.options.library is None and device.benchmark_model is None:
-            raise UsageError(
-                f"{device.name}: where {BY_PROGRAM} is on the device is not known",
-                f"edgeprof devices add {device.name} {device.address} --benchmark-model PATH (docs/android.md)",
-            )
-        return (BY_PROGRAM,)
 
     def _profile_with(self, runtime: str, model: ModelFile, settings: Settings, on_progress: OnProgress | None) -> Run:
         job = self.job(runtime, model, settings)
@@ -337,6 +326,19 @@ class OpenDevice:
             board=board_to_simulate(self.device.board or ""),
             work=work(model.graph),
         )
+
+
+def misfit_by_program(device: Device, form: str, runtime: str | None, library: str | None) -> UsageError | None:
+    """Why the program cannot run a model of this format there, as far as that is known beforehand."""
+    if runtime not in (None, BY_PROGRAM):
+        advice = f"use --runtime {BY_PROGRAM}, or reach the phone through Termux: docs/android.md"
+        return UsageError(f"{device.name} is reached by adb, which runs no {runtime}", advice)
+    if form != "tflite":
+        return UsageError(f"{device.name}: {BY_PROGRAM} does not run .{form} files", "it needs .tflite")
+    if library is None and device.benchmark_model is None:
+        advice = f"edgeprof devices add {device.name} {device.address} --benchmark-model PATH (docs/android.md)"
+        return UsageError(f"{device.name}: where {BY_PROGRAM} is on the device is not known", advice)
+    return None
 
 
 def _described(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from device_agents import android
 from device_agents.machine import Machine
 from device_agents.wire import Conditions, Profile, Told
+from edgeprof.errors import FleetError
+from edgeprof.fleet import Device, Fleet
 from edgeprof.phones import look_notes
+from edgeprof.profiling import misfit_by_program
 from edgeprof.verdict import judge
 from tests.unit.profiles import make_profile
 
@@ -149,3 +153,45 @@ def test_single_runs_that_spread_widely_are_said_by_their_standard_deviation() -
 
 def whats(profile: Profile) -> list[str]:
     return [reason.what for reason in judge(profile).reasons]
+
+
+@pytest.mark.parametrize("address", ["adb:", "adb:R58N12ABCDE", "adb:192.168.1.5:5555", "adb:adb-AB12-x._adb-tls._tcp"])
+def test_an_address_of_adb_is_kept_as_adb_writes_it(tmp_path: Path, address: str) -> None:
+    fleet = Fleet.read(tmp_path / "fleet.toml").add(Device(name="phone", address=address, benchmark_model="/a/b"))
+
+    device = Fleet.read(fleet.path).device("phone")
+
+    assert device.serial == (address.removeprefix("adb:") or None)
+    assert device.benchmark_model == "/a/b"
+    assert device.slot.startswith("adb-")
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        (Device(name="phone", address="adb:two words"), "cannot be a phone's serial number"),
+        (Device(name="phone", address="adb:-s"), "cannot be a phone's serial number"),
+        (Device(name="phone", address="adb:", simulate="pi-4"), "a phone behind adb runs no agent"),
+    ],
+)
+def test_an_address_of_adb_that_makes_no_sense_is_refused(tmp_path: Path, device: Device, said: str) -> None:
+    with pytest.raises(FleetError, match=said):
+        Fleet.read(tmp_path / "fleet.toml").add(device)
+
+
+@pytest.mark.parametrize(
+    ("form", "runtime", "path", "said"),
+    [
+        ("tflite", None, "/a/b", None),
+        ("tflite", "benchmark_model", "/a/b", None),
+        ("tflite", "litert", "/a/b", "which runs no litert"),
+        ("onnx", None, "/a/b", "does not run .onnx files"),
+        ("tflite", None, None, "is not known"),
+    ],
+)
+def test_what_a_phone_cannot_measure_is_known_beforehand(
+    form: str, runtime: str | None, path: str | None, said: str | None
+) -> None:
+    problem = misfit_by_program(Device(name="phone", address="adb:", benchmark_model=path), form, runtime, None)
+
+    assert (problem is None) if said is None else (said in str(problem))
