@@ -4,10 +4,12 @@ Recorded machines in tests, simulated boards and injected clocks all enter here.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -156,6 +158,9 @@ class Machine:
         Raises:
             OSError: it is not installed, or did not end in time.
         """
+        # Most boards are asked for programs that they do not have: to fork a large process only to find that is dear.
+        if shutil.which(argv[0]) is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no such program", argv[0])
         try:
             done = subprocess.run(
                 list(argv),

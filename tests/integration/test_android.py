@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,9 @@ from edgeprof.run import Run
 from edgeprof.verdict import judge
 from tests.android.adb_server import AdbServer, StandInPhone
 from tests.android.phone import TOOL, make_phone, write_program, write_tool
+from tests.integration.command_line import CommandLine
 from tests.integration.ordinary_user import USER_ID, sshd_of_ordinary_user
+from tests.integration.sshd import Sshd
 from tests.odd_tflite import write_tflite_chain
 
 SCHEDULE = wire.Schedule(rounds=3, min_runs=20, min_s=0.0, max_s=2.0, operator_max_s=3.0)
@@ -319,17 +322,30 @@ def termux() -> Iterator[Path]:
     shutil.rmtree(base)
 
 
-def test_benchmark_model_runs_over_ssh_in_the_layout_of_termux(termux: Path, model: Path) -> None:
+@pytest.fixture
+def termux_sshd(termux: Path) -> Iterator[Sshd]:
+    """Lets an ordinary user in, with Termux' variables; what Android denies to apps is hidden from that user."""
     prefix = termux / "usr"
     environment = (
         f"SetEnv HOME={termux / 'home'} PREFIX={prefix} TMPDIR={prefix / 'tmp'} "
         f"PATH={prefix / 'bin'}:/usr/bin:/bin EDGEPROF_LEASE={termux / 'home'}"
     )
     with sshd_of_ordinary_user((environment,), hidden=("/sys/devices/system/cpu", "/sys/class")) as sshd:
-        device = Device(name="termux", address=sshd.address, benchmark_model=str(prefix / "bin/benchmark_model"))
-        with OpenDevice(device, link=sshd.link(device)) as opened:
-            run = opened.profile(read_model(model), Settings(**{**vars(SETTINGS), "runtime": "benchmark_model"}))
-            hello = opened.any_agent().hello
+        yield sshd
+
+
+def termux_device(sshd: Sshd, termux: Path) -> Device:
+    return Device(name="termux", address=sshd.address, benchmark_model=str(termux / "usr/bin/benchmark_model"))
+
+
+@pytest.mark.ssh
+def test_benchmark_model_runs_over_ssh_in_the_layout_of_termux(termux: Path, termux_sshd: Sshd, model: Path) -> None:
+    device = termux_device(termux_sshd, termux)
+    settings = replace(SETTINGS, runtime="benchmark_model")
+
+    with OpenDevice(device, link=termux_sshd.link(device)) as opened:
+        run = opened.profile(read_model(model), settings)
+        hello = opened.any_agent().hello
 
     look = run.profile.rounds[0].before
     assert hello.user_id == USER_ID
@@ -339,3 +355,19 @@ def test_benchmark_model_runs_over_ssh_in_the_layout_of_termux(termux: Path, mod
     assert {"governor", "clock", "temperature"} <= look.unreadable.keys()
     assert len(run.operators) == N_NODES
     assert any("the battery is discharging and at 3%" in note for note in judge(run.profile).notes)
+    assert list((termux / "usr/tmp").iterdir()) == []
+
+
+@pytest.mark.ssh
+def test_doctor_says_what_termux_may_not_see(termux: Path, termux_sshd: Sshd, tmp_path: Path) -> None:
+    device = termux_device(termux_sshd, termux)
+    edgeprof = CommandLine(tmp_path, termux_sshd.client_environment())
+    edgeprof.run("devices", "add", "termux", device.address, "--benchmark-model", device.benchmark_model or "")
+
+    done = edgeprof.run("devices", "doctor", "termux")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"benchmark_model: {device.benchmark_model}" in done.stdout
+    assert "the battery is discharging and at 3%: below 15% phones save power" in done.stdout
+    assert "power: battery Discharging at 3 %" in done.stdout
+    assert "governor cannot be read" in done.stdout
