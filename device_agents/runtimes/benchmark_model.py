@@ -1,12 +1,12 @@
 """TFLite's own `benchmark_model`, a program that the user has put on the device: it runs where no wheel does.
 
 It times itself and tells sums alone, so that it has passes of its own (benchmark_passes) instead of a `Session`. Only
-flags are used that it has had since TensorFlow 2.3: a program that does not know a flag refuses to run.
+long-standing flags are used: a program that does not know one may refuse to run, or go on without it.
 """
 
 import contextlib
 import os
-from typing import Callable, Dict, Iterator, List, NoReturn, Sequence, Tuple, TypeVar
+from typing import Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple, TypeVar
 
 from device_agents.machine import Machine
 from device_agents.runtimes import RuntimeRefusal
@@ -77,7 +77,7 @@ class BenchmarkModel:
             "output_format": told.form,
             "threads": str(options.threads),
             "affinity": affinity_text(options.affinity),
-            "xnnpack": "asked for" if options.xnnpack else "off",
+            "xnnpack": _xnnpack(told.delegation) if options.xnnpack else "off",
             "load_and_initialise": "one call",
             "samples": "the mean of each round: the program does not tell single latencies",
             "inputs": "random, made by the program",
@@ -170,6 +170,15 @@ def _require_sense(job: Job) -> str:
     if what is not None:
         raise RuntimeRefusal("bad-option", f"{NAME} cannot be given {what}", "leave that out")
     return options.library
+
+
+def _xnnpack(delegation: Optional[str]) -> str:
+    if delegation is None:
+        return "asked for: the program does not tell whether it is active"
+    if not delegation.startswith("XNNPACK"):
+        return f"unknown: the model was given to another delegate ({delegation})"
+    words = {"completely": "active: of the whole graph", "partially": "active: of a part of the graph"}
+    return words.get(delegation.split()[1], "not active: it took no node")
 
 
 def _digest(machine: Machine, program: str) -> str:

@@ -31,6 +31,8 @@ RUN_ORDER, OTHER_TABLE = "= Run Order =", re.compile(r"^=+ (?!Run Order)")
 SUBGRAPH = re.compile(r"^Subgraph \(index: (\d+)[^)]*\) profile:")
 # A node is named by its outputs and its index; a delegate's operator by its class and its place.
 NODE, DELEGATED = re.compile(r"^\[.*\]:(\d+)$", re.DOTALL), re.compile(r"^Delegate/(.*):(\d+)$", re.DOTALL)
+TAKEN = re.compile(r"[Aa]pplied (\w+) delegate, and the model graph will be (completely|partially)")
+UNTAKEN = re.compile(r"Though (\w+) delegate is explicitly applied, the model graph will not be")
 OWN_WORDS = re.compile(r"^(?:ERROR|FATAL): (.*)$", re.MULTILINE)
 S_PER_US, S_PER_MS = 1e-6, 1e-3
 
@@ -52,13 +54,14 @@ class Spent:
 
 @dataclass(frozen=True)
 class Timings:
-    """One start of the program."""
+    """One start of the program; `delegation` is how much of the model a delegate took, where it says so."""
 
     form: str
     initialise_s: float
     first_inference_s: float
     warmup: Spent
     regular: Spent
+    delegation: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,17 @@ def read_timings(output: str) -> Timings:
         first_inference_s=first_us * S_PER_US,
         warmup=_spent(counted[0], warmup_us),
         regular=_spent(counted[1], regular_us),
+        delegation=_delegation(lines),
     )
+
+
+def _delegation(lines: Sequence[str]) -> Optional[str]:
+    """Of several delegates the last: it took what the others had left."""
+    found = [match for line in lines for match in [TAKEN.search(line) or UNTAKEN.search(line)] if match]
+    if not found:
+        return None
+    how_much = found[-1].groups()[1] if len(found[-1].groups()) > 1 else "not"
+    return f"{found[-1][1]} {how_much}"
 
 
 def _spent(line: str, mean_us: float) -> Spent:

@@ -9,7 +9,7 @@ from tests.android.adb_server import StandInPhone
 
 PROGRAM = Path(__file__).parent / "benchmark_model.py"
 TOOL = "/data/local/tmp/benchmark_model"
-# The shape is that of BatteryService's dump (frameworks/base), as power.md of the project's notes has it.
+# The shape is that of BatteryService's dump (Android's frameworks/base); the values are invented.
 BATTERY = """Current Battery Service state:
   AC powered: false
   USB powered: {usb}

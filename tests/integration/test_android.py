@@ -107,6 +107,8 @@ def test_a_phone_behind_adb_is_profiled_operator_by_operator(
     assert run.profile.machine.model == "edgeprof Stand-in"
     assert run.profile.machine.libc == "bionic of Android 14"
     assert run.profile.in_force["samples"].startswith("the mean of each round")
+    taken = {"old": "asked for: the program does not tell whether it is active", "new": "active: of the whole graph"}
+    assert run.profile.in_force["xnnpack"] == taken[form]
     assert rounds[0].before.power_source == "battery Charging at 80 %, USB online"
     assert rounds[0].before.screen == "on, unlocked"
     assert run.profile.operators is not None
@@ -120,8 +122,11 @@ def test_a_phone_behind_adb_is_profiled_operator_by_operator(
     ]
 
 
-def test_a_program_without_the_flag_for_csv_is_read_by_its_table(serve: Serve, tmp_path: Path, model: Path) -> None:
-    serve(make_phone(tmp_path / "phone", form="old", fault="no-csv"))
+@pytest.mark.parametrize("fault", ["no-csv", "silent-csv"])
+def test_a_program_without_the_flag_for_csv_is_read_by_its_table(
+    serve: Serve, tmp_path: Path, model: Path, fault: str
+) -> None:
+    serve(make_phone(tmp_path / "phone", form="old", fault=fault))
 
     run = profiled(phone(), model)
 

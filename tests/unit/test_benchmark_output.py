@@ -143,3 +143,24 @@ def test_a_table_in_another_format_is_refused_with_the_line(text: str, quoted: s
 def test_what_the_program_itself_complains_of_is_found() -> None:
     assert complaint("INFO: STARTING!\nERROR: Failed to load model x\n") == "Failed to load model x"
     assert complaint("INFO: fine\n") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            "Explicitly applied XNNPACK delegate, and the model graph will be completely executed by it",
+            "XNNPACK completely",
+        ),
+        ("Applied XNNPACK delegate, and the model graph will be partially executed by it", "XNNPACK partially"),
+        ("Though XNNPACK delegate is explicitly applied, the model graph will not be executed by it", "XNNPACK not"),
+        ("Loaded model x", None),
+    ],
+)
+def test_what_a_delegate_took_is_told(line: str, told: str | None) -> None:
+    timings = read_timings(
+        f"{line}\ncount=1 curr=812\n\ncount=1 curr=800\n\n"
+        "Inference timings in us: Init: 10, First inference: 812, Warmup (avg): 812, Inference (avg): 800\n"
+    )
+
+    assert timings.delegation == told
