@@ -313,6 +313,8 @@ def test_files_of_a_phone_fail_as_files_do(serve: Serve, tmp_path: Path) -> None
 @pytest.fixture
 def termux() -> Iterator[Path]:
     """The folders of Termux, of an ordinary user: a simulation of the layout, and of nothing else."""
+    if os.getuid() != 0:
+        pytest.skip("needs root: a user with a password, in a mount namespace")
     base = Path(tempfile.mkdtemp(prefix="edgeprof-"))
     files = base / "data/data/com.termux/files"
     for name in ("home", "usr/bin", "usr/tmp"):
