@@ -112,23 +112,6 @@ def _runtime(device: Device, agent: Agent, runtime: str) -> tuple[Finding, bool]
     return Finding(level="note", what=f"{runtime}: {info.reason}", advice=advice), False
 
 
-def _by_program(device: Device, opened: OpenDevice) -> tuple[Finding, bool]:
-    """Whether TFLite's program is where it is said to be, and may be run."""
-    path, level = device.benchmark_model, "problem" if device.scheme == "adb" else "note"
-    put_there = f"edgeprof devices add {device.name} {device.address} --benchmark-model PATH (docs/android.md)"
-    if path is None:
-        what = f"{BY_PROGRAM}: where the program is on the phone is not known"
-        return Finding(level=level, what=what, advice=put_there), False
-    argv = ["test", "-x", path]
-    if device.scheme == "adb":
-        # The link starts programs here, with the phone's serial number in their environment.
-        argv = ["sh", "-c", f'exec adb -s "${SERIAL}" shell "test -x $1"', "sh", shlex.quote(path)]
-    if opened.ends_well(argv):
-        return Finding(level="ok", what=f"{BY_PROGRAM}: {path}"), True
-    what = f"{BY_PROGRAM}: {path} is not there, or may not be run"
-    return Finding(level=level, what=what, advice=f"put it there, chmod +x; another path: {put_there}"), False
-
-
 def _how_to_install(device: Device, runtime: str, cache_dir: str) -> str:
     if runtime == "tflite":
         if device.scheme == "local":
@@ -179,6 +162,23 @@ def meter_findings(device: Device, found: Sequence[wire.MeterInfo], power_source
         yield Finding(
             level="note", what="no power meter that can be read: profile --energy will be refused", advice=advice
         )
+
+
+def _by_program(device: Device, opened: OpenDevice) -> tuple[Finding, bool]:
+    """Whether TFLite's program is where it is said to be, and may be run."""
+    path, level = device.benchmark_model, "problem" if device.scheme == "adb" else "note"
+    put_there = f"edgeprof devices add {device.name} {device.address} --benchmark-model PATH (docs/android.md)"
+    if path is None:
+        what = f"{BY_PROGRAM}: where the program is on the phone is not known"
+        return Finding(level=level, what=what, advice=put_there), False
+    argv = ["test", "-x", path]
+    if device.scheme == "adb":
+        # The link starts programs here, with the phone's serial number in their environment.
+        argv = ["sh", "-c", f'exec adb -s "${SERIAL}" shell "test -x $1"', "sh", shlex.quote(path)]
+    if opened.ends_well(argv):
+        return Finding(level="ok", what=f"{BY_PROGRAM}: {path}"), True
+    what = f"{BY_PROGRAM}: {path} is not there, or may not be run"
+    return Finding(level=level, what=what, advice=f"put it there, chmod +x; another path: {put_there}"), False
 
 
 def _state(conditions: wire.Conditions) -> Iterator[Finding]:
