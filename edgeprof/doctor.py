@@ -20,7 +20,6 @@ from edgeprof.profiling import BY_PROGRAM, OpenDevice
 
 __all__ = ["Finding", "described", "examine", "meter_findings", "meters"]
 
-RUNTIMES_OF_PYTHON = tuple(runtime for runtime in RUNTIMES if runtime != BY_PROGRAM)
 FREE_BYTES_WANTED = 200 * 1024 * 1024
 FASTEST_GOVERNOR = "performance"
 # Raspberry Pi firmware bits (see device_agents/conditions.py).
@@ -58,7 +57,7 @@ def _examine_open(device: Device, opened: OpenDevice) -> Iterator[Finding]:
         finding, is_usable = _by_program(device, opened)
         usable += [BY_PROGRAM] if is_usable else []
         yield finding
-    for runtime in () if device.scheme == "adb" else RUNTIMES_OF_PYTHON:
+    for runtime in () if device.scheme == "adb" else RUNTIMES:
         agent = opened.agent(runtime)
         if id(agent) not in agents:
             yield from _python(device, agent, is_first=not agents)

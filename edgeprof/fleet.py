@@ -47,7 +47,7 @@ __all__ = ["Device", "Fleet"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LOCAL = "local"
-RUNTIMES = ("onnxruntime", "litert", "tflite", "benchmark_model")
+RUNTIMES = ("onnxruntime", "litert", "tflite")
 ORIGINS = ("emulated",)
 FORMS = "ssh://user@host, ssh://user@host:port, adb:SERIAL, local: or sim:BOARD"
 
