@@ -34,6 +34,7 @@ check: setup    ## format, lint, types, import rules, the agent's Python floor
 
 test: setup     ## the whole test suite
 	sh tools/sshd.sh
+	sh tools/adb.sh
 	sh tools/postgres.sh
 	sh tools/faketime.sh
 	sh tools/lab.sh

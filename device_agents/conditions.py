@@ -5,9 +5,9 @@ hwmon/sysfs-interface, accounting/psi, filesystems/proc, ABI/testing/sysfs-class
 """
 
 import os
-import time
 from typing import Callable, Dict, List, Optional, Tuple, TypeVar
 
+from device_agents import android
 from device_agents.machine import Machine
 from device_agents.wire import Clocks, Conditions
 
@@ -53,10 +53,13 @@ def read(machine: Machine) -> Conditions:
         busy_s=stat[0] if stat else None,
         steal_s=stat[1] if stat else None,
         total_s=stat[2] if stat else None,
-        process_s=time.process_time() if machine.origin != "simulated" else None,
+        process_s=machine.process_s(),
         pressure_s=attempt("pressure", lambda: read_pressure(machine)) or {},
         memory_available_bytes=attempt("memory", lambda: read_meminfo(machine, "MemAvailable")),
         power_source=read_power_source(machine),
+        screen=android.screen(machine),
+        cpuset=_text(machine, "/proc/self/cpuset") or None,
+        allowed_cpus=read_allowed_cpus(machine),
         unreadable=unreadable,
     )
 
@@ -190,13 +193,20 @@ def read_power_source(machine: Machine) -> Optional[str]:
             found.append(f"battery {status or 'in unknown state'}" + (f" at {capacity} %" if capacity else ""))
         elif kind and online == "1":
             found.append(f"{kind} online")
-    return ", ".join(found) or None
+    # Android's SELinux denies these files to apps.
+    return ", ".join(found) or android.power_source(machine)
 
 
 def is_on_charger(machine: Machine) -> bool:
     """Whether a battery is charged, or kept from discharging, or another supply is there."""
     source = read_power_source(machine) or ""
     return any(f"battery {state}" in source for state in CHARGING) or " online" in source
+
+
+def read_allowed_cpus(machine: Machine) -> Optional[str]:
+    """The CPUs that this process may run on, as the kernel lists them; None where it does not tell."""
+    lines = (_text(machine, "/proc/self/status") or "").splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("Cpus_allowed_list:")), None)
 
 
 def process_memory(machine: Machine) -> Tuple[Optional[int], Optional[int]]:

@@ -37,7 +37,8 @@ class Conditions:
 
     `throttled` is the Raspberry Pi firmware's bit field (bits 0-3 now, 16-19 since boot). `busy_s`, `steal_s` and
     `total_s` sum all CPUs; `process_s` is the CPU time of the measuring process. `pressure_s` maps cpu, memory, io
-    to the kernel's PSI "some" total.
+    to the kernel's PSI "some" total. `screen` is that of a phone, as "off, locked", where it may be asked. `cpuset` is
+    the kernel's name of the measuring process' own, `allowed_cpus` the CPUs it may run on ("0-3").
     """
 
     at_s: float
@@ -52,6 +53,9 @@ class Conditions:
     pressure_s: Dict[str, float] = field(default_factory=dict)
     memory_available_bytes: Optional[int] = None
     power_source: Optional[str] = None
+    screen: Optional[str] = None
+    cpuset: Optional[str] = None
+    allowed_cpus: Optional[str] = None
     unreadable: Dict[str, str] = field(default_factory=dict)
 
 

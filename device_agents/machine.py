@@ -4,18 +4,25 @@ Recorded machines in tests, simulated boards and injected clocks all enter here.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
+import resource
+import select
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from typing import Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, FrozenSet, Iterator, List, Optional, Sequence, Tuple
 
 from device_agents.wire import ClockReading, MachineInfo
 
 # Files under /proc and /sys are small; a bound keeps a surprising one from filling the memory of a small board.
 MAX_READ_BYTES = 1024 * 1024
+# Set by the host's link (edgeprof/links/adb.py), inherited by every process of the agent: they all speak of one phone.
+SERIAL = "EDGEPROF_ADB_SERIAL"
 # A sysfs attribute is one page.
 READ_AGAIN_BYTES = 4096
 
@@ -60,6 +67,8 @@ class Machine:
     """The real operating system."""
 
     origin = "measured"
+    # Programs that did not answer in time: nobody waits for them a second time.
+    _mute: FrozenSet[str] = frozenset()
 
     def now(self) -> float:
         """Seconds of the clock that latencies are taken with; its zero means nothing."""
@@ -149,6 +158,9 @@ class Machine:
         Raises:
             OSError: it is not installed, or did not end in time.
         """
+        # Most boards are asked for programs that they do not have: to fork a large process only to find that is dear.
+        if shutil.which(argv[0]) is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no such program", argv[0])
         try:
             done = subprocess.run(
                 list(argv),
@@ -160,6 +172,51 @@ class Machine:
         except subprocess.TimeoutExpired as error:
             raise TimeoutError(f"{argv[0]} did not end within {timeout_s} s") from error
         return done.returncode, done.stdout[:MAX_READ_BYTES].decode("utf-8", "replace")
+
+    def ask(self, argv: Sequence[str], timeout_s: float) -> Optional[str]:
+        """What a program prints; None if it is not there, fails, or once did not answer in time."""
+        if argv[0] in self._mute:
+            return None
+        try:
+            code, answer = self.run(argv, timeout_s)
+        except TimeoutError:
+            self._mute = self._mute | {argv[0]}
+            return None
+        except OSError:
+            return None
+        return answer if code == 0 else None
+
+    def run_tool(self, argv: Sequence[str], timeout_s: float) -> Tuple[int, str]:
+        """Run a program that takes its time; (exit code, all that it printed, errors included, cut where it is long).
+
+        Raises:
+            OSError: it is not there, or was killed because it did not end in time.
+        """
+        program = subprocess.Popen(
+            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        if program.stdout is None:
+            raise OSError(f"{argv[0]} has no pipe")
+        try:
+            with program.stdout:
+                printed = _read_until_end(program.stdout.fileno(), time.monotonic() + timeout_s)
+            if printed is None:
+                raise TimeoutError(f"{argv[0]} did not end within {timeout_s:g} s")
+            return program.wait(), printed.decode("utf-8", "replace")
+        finally:
+            program.kill()
+            program.wait()
+
+    @contextlib.contextmanager
+    def workplace(self, path: str) -> Iterator[Tuple[str, str]]:
+        """A folder in which this machine's programs may write, and `path` under the name by which they can read it."""
+        with tempfile.TemporaryDirectory(prefix="edgeprof-") as folder:
+            yield folder, path
+
+    def process_s(self) -> Optional[float]:
+        """CPU time of this process and of programs that it has run; None where what is measured runs elsewhere."""
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return time.process_time() + children.ru_utime + children.ru_stime
 
     def describe(self) -> MachineInfo:
         """What this machine says it is."""
@@ -175,7 +232,7 @@ class Machine:
             architecture=system.machine,
             kernel=system.release,
             libc=_libc(),
-            cpu=None if is_hosts else _cpu_name(cpuinfo),
+            cpu=None if is_hosts else cpu_name(cpuinfo),
             n_cpus=os.cpu_count() or 1,
             memory_bytes=self._memory_bytes(),
             emulator=emulator,
@@ -205,6 +262,33 @@ class Machine:
         return None
 
 
+def _read_until_end(descriptor: int, until_s: float) -> Optional[bytes]:
+    """The first `MAX_READ_BYTES` of a stream; None if it did not end before `until_s` (time.monotonic)."""
+    kept = bytearray()
+    while True:
+        if not select.select([descriptor], [], [], max(0.0, until_s - time.monotonic()))[0]:
+            return None
+        data = os.read(descriptor, 65536)
+        if not data:
+            return bytes(kept)
+        kept += data[: MAX_READ_BYTES - len(kept)]
+
+
+def phone_serial() -> Optional[str]:
+    """The phone that this agent speaks for; None on a device of its own."""
+    return os.environ.get(SERIAL) or None
+
+
+def this_machine() -> Machine:
+    """The phone behind adb where this agent speaks for one, else the machine it runs on."""
+    serial = phone_serial()
+    if serial is None:
+        return Machine()
+    from device_agents.phone import AdbMachine
+
+    return AdbMachine(serial)
+
+
 def python_version() -> str:
     """The version of the Python that runs this, such as 3.11.2."""
     return ".".join(map(str, sys.version_info[:3]))
@@ -217,8 +301,8 @@ def _libc() -> str:
         return "not glibc"
 
 
-def _cpu_name(cpuinfo: str) -> Optional[str]:
-    """x86 has "model name"; arm64 has implementer and part numbers, several on big.LITTLE."""
+def cpu_name(cpuinfo: str) -> Optional[str]:
+    """The CPU by /proc/cpuinfo: x86 has "model name"; arm64 has implementer and part numbers, several on big.LITTLE."""
     fields = [line.split(":", 1) for line in cpuinfo.splitlines() if ":" in line]
     values = [(key.strip(), value.strip()) for key, value in fields]
     for key, value in values:

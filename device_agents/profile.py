@@ -19,12 +19,22 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a program that times itself tells of a round's runs, of which it shows the mean alone."""
+
+    min_s: float
+    max_s: float
+    std_s: float
+
+
+@dataclass(frozen=True)
 class Round:
     """Raw latencies of one round, between two looks at the device.
 
     With several `streams` they are those of all of them, in the order in which the runs ended. `wall_s` is the time
     from the start of the first run to the end of the last; None in documents that lack it. `n_runs` counts the runs
-    where `latencies_s` has only some of them (`Schedule.keep_runs`); None where it has them all.
+    where `latencies_s` has only some of them (`Schedule.keep_runs`); None where it has them all. With `told` the one
+    latency is the mean of `n_runs`, and the looks at the device enclose the start and warm-up of a program as well.
     """
 
     latencies_s: Tuple[float, ...]
@@ -34,6 +44,7 @@ class Round:
     streams: int = 1
     wall_s: Optional[float] = None
     n_runs: Optional[int] = None
+    told: Optional[Told] = None
 
 
 @dataclass(frozen=True)

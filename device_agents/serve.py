@@ -20,7 +20,7 @@ from device_agents import clock_record, conditions, files
 from device_agents.decoding import WireError
 from device_agents.keeper_socket import Connection
 from device_agents.lease import HeldLease, LeaseError, acquire, boot_id, holder, lease_path, unlock
-from device_agents.machine import Machine, python_version
+from device_agents.machine import Machine, python_version, this_machine
 from device_agents.messenger import Messenger, silent
 from device_agents.runtimes.available import installed
 from device_agents.spool import wanted_files
@@ -129,7 +129,7 @@ class Agent:
             protocol=PROTOCOL,
             agent_digest=digest_of(sys.argv[0]),
             python=python_version(),
-            machine=Machine().describe(),
+            machine=this_machine().describe(),
             runtimes=installed(),
             cache_dir=files.cache_dir(),
             free_bytes=files.free_bytes(),
@@ -180,11 +180,11 @@ class Agent:
             files.adopt(body.upload, body.file)
             self._send(request.id, "adopted", dataclasses.asdict(Nothing()))
         elif request.request == "conditions":
-            self._send(request.id, "conditions", dataclasses.asdict(conditions.read(Machine())))
+            self._send(request.id, "conditions", dataclasses.asdict(conditions.read(this_machine())))
         elif request.request == "meters":
             from device_agents.power import discover  # only where it is asked for: an agent shall start at once
 
-            self._send(request.id, "meters", dataclasses.asdict(Meters(discover(Machine()))))
+            self._send(request.id, "meters", dataclasses.asdict(Meters(discover(this_machine()))))
         elif isinstance(body, TopologyWanted):
             self._send(request.id, "topology", _topology(body))
         elif request.request == "ping":
@@ -318,7 +318,7 @@ def _topology(wanted: TopologyWanted) -> Dict[str, Any]:
     """Of this device, or of a board that it simulates, by the same reader."""
     from device_agents import topology  # only where it is asked for, as the meters
 
-    machine = Machine()
+    machine = this_machine()
     if wanted.board is not None:
         from device_agents.runtimes.simulated_machine import SimulatedMachine
 

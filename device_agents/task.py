@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, T
 
 from device_agents import clock_record, files
 from device_agents.decoding import WireError
-from device_agents.machine import Machine
+from device_agents.machine import Machine, phone_serial
 from device_agents.runtimes import RUNTIMES, machine_for
 from device_agents.streams import LineBuffer
 from device_agents.wire import (
@@ -84,7 +84,7 @@ class Task:
         if self.job.runtime not in RUNTIMES:
             known = "known: " + ", ".join(RUNTIMES)
             return self._end(Refused("runtime-missing", f"unknown runtime {self.job.runtime!r}", known))
-        refusal = self._cap_clocks()
+        refusal = self._behind_adb() or self._cap_clocks()
         return self._start_pass() if refusal is None else self._end(refusal)
 
     def advance(self, is_readable: bool, on_progress: OnProgress) -> Optional[Outcome]:
@@ -117,6 +117,17 @@ class Task:
             self._clocks.close()
         self._pass_stack.close()
         self._stack.close()
+
+    def _behind_adb(self) -> Optional[Refused]:
+        """Why a phone that has no agent of its own cannot do this: what is asked would happen to the host instead."""
+        if phone_serial() is None or self.job.runtime == "simulated":
+            return None
+        if self.job.runtime != "benchmark_model":
+            what = f"{self.job.runtime} does not run on a phone behind adb"
+            return Refused("runtime-missing", what, "use --runtime benchmark_model, or Termux: docs/android.md")
+        if self.job.clock_caps:
+            return Refused("bad-option", "clocks of a phone cannot be capped over adb", "leave the caps out")
+        return None
 
     def _cap_clocks(self) -> Optional[Refused]:
         """Before anything is timed, put back what killed jobs left, and cap the clocks that this one wants capped."""

@@ -65,6 +65,7 @@ from device_agents.profile import (
     Profile,
     Round,
     TensorInfo,
+    Told,
 )
 
 __all__ = [
@@ -150,6 +151,7 @@ __all__ = [
     "TensorInfo",
     "Ticket",
     "Tickets",
+    "Told",
     "Topology",
     "TopologyWanted",
     "WireError",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from device_agents import wire
+from device_agents.machine import SERIAL
 from device_agents.power import discover
 from device_agents.runtimes.simulated_machine import SimulatedMachine
 from edgeprof.agent import Agent
@@ -13,7 +15,8 @@ from edgeprof.energy.evidence import CHARGER_WORDS
 from edgeprof.errors import EdgeprofError
 from edgeprof.fleet import RUNTIMES, Device
 from edgeprof.models import board_to_simulate
-from edgeprof.profiling import OpenDevice
+from edgeprof.phones import is_background, look_notes
+from edgeprof.profiling import BY_PROGRAM, OpenDevice
 
 __all__ = ["Finding", "described", "examine", "meter_findings", "meters"]
 
@@ -50,7 +53,11 @@ def _examine_open(device: Device, opened: OpenDevice) -> Iterator[Finding]:
         return
     agents: dict[int, Agent] = {}
     usable = []
-    for runtime in RUNTIMES:
+    if device.scheme == "adb" or device.benchmark_model is not None:
+        finding, is_usable = _by_program(device, opened)
+        usable += [BY_PROGRAM] if is_usable else []
+        yield finding
+    for runtime in () if device.scheme == "adb" else RUNTIMES:
         agent = opened.agent(runtime)
         if id(agent) not in agents:
             yield from _python(device, agent, is_first=not agents)
@@ -60,7 +67,9 @@ def _examine_open(device: Device, opened: OpenDevice) -> Iterator[Finding]:
         yield finding
     if not usable:
         yield Finding(level="problem", what="no runtime can be used", advice="install one of those above")
-    agent = next(iter(agents.values()))
+    agent = opened.any_agent()
+    if device.scheme == "adb":
+        yield from _python(device, agent, is_first=True)
     conditions = agent.conditions()
     yield from meter_findings(device, agent.meters(), conditions.power_source)
     yield from _state(conditions)
@@ -154,6 +163,23 @@ def meter_findings(device: Device, found: Sequence[wire.MeterInfo], power_source
         )
 
 
+def _by_program(device: Device, opened: OpenDevice) -> tuple[Finding, bool]:
+    """Whether TFLite's program is where it is said to be, and may be run."""
+    path, level = device.benchmark_model, "problem" if device.scheme == "adb" else "note"
+    put_there = f"edgeprof devices add {device.name} {device.address} --benchmark-model PATH (docs/android.md)"
+    if path is None:
+        what = f"{BY_PROGRAM}: where the program is on the phone is not known"
+        return Finding(level=level, what=what, advice=put_there), False
+    argv = ["test", "-x", path]
+    if device.scheme == "adb":
+        # The link starts programs here, with the phone's serial number in their environment.
+        argv = ["sh", "-c", f'exec adb -s "${SERIAL}" shell "test -x $1"', "sh", shlex.quote(path)]
+    if opened.ends_well(argv):
+        return Finding(level="ok", what=f"{BY_PROGRAM}: {path}"), True
+    what = f"{BY_PROGRAM}: {path} is not there, or may not be run"
+    return Finding(level=level, what=what, advice=f"put it there, chmod +x; another path: {put_there}"), False
+
+
 def _state(conditions: wire.Conditions) -> Iterator[Finding]:
     for clock in conditions.clocks:
         if clock.governor and clock.governor != FASTEST_GOVERNOR:
@@ -161,6 +187,12 @@ def _state(conditions: wire.Conditions) -> Iterator[Finding]:
             advice = f"for steady numbers, there: echo {FASTEST_GOVERNOR} | sudo tee {node}"
             yield Finding(level="note", what=f"governor of CPUs {clock.cpus} is {clock.governor}", advice=advice)
     yield from _throttling(conditions)
+    for what, advice in look_notes((conditions,)):
+        yield Finding(level="note", what=what, advice=advice)
+    if conditions.cpuset not in (None, "/") and not is_background(conditions):
+        yield Finding(level="ok", what=f"cpuset {conditions.cpuset}, CPUs {conditions.allowed_cpus or 'unknown'}")
+    if conditions.screen:
+        yield Finding(level="ok", what=f"screen: {conditions.screen}")
     for name, degrees in conditions.temperatures_c.items():
         yield Finding(level="ok", what=f"temperature {name}: {degrees:.0f} C")
     if conditions.power_source:

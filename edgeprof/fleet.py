@@ -16,6 +16,10 @@
     [devices.plugged]
     address = "ssh://pi@192.168.1.7"
     meter = "shelly:192.168.1.20"              # what measures its energy, unless --meter says otherwise
+
+    [devices.phone]
+    address = "adb:R58N12ABCDE"                # as `adb devices` lists it; adb: alone where there is one phone
+    benchmark_model = "/data/local/tmp/benchmark_model"
 """
 
 from __future__ import annotations
@@ -45,12 +49,14 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 LOCAL = "local"
 RUNTIMES = ("onnxruntime", "litert", "tflite")
 ORIGINS = ("emulated",)
-FORMS = "ssh://user@host, ssh://user@host:port, local: or sim:BOARD"
+FORMS = "ssh://user@host, ssh://user@host:port, adb:SERIAL, local: or sim:BOARD"
 
 # No leading dash and no shell characters: host and user may end up in the user's own ProxyCommand.
 USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+\\-]*")
 HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?\]")
 SSH_ADDRESS = re.compile(r"ssh://(?:(?P<user>[^@/]*)@)?(?P<host>\[[^\]/]*\]|[^:/@]*)(?::(?P<port>[^/]*))?/?")
+# What adb lists: a USB serial number, emulator-5554, host:port, or a name of its own for debugging over Wi-Fi.
+PHONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -63,6 +69,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `simulate` names a board whose simulation this device shall run: its numbers are then simulated, however it is
     reached. `meter` names what measures its energy: a meter of its own, or one of this host as in
     edgeprof/meters/address.py. `meter_boundary` says where its meter sits, for one that cannot tell.
+    `benchmark_model` is the path there of TFLite's program of that name (docs/android.md).
     """
 
     name: str = ""
@@ -77,6 +84,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     simulate: Text | None = None
     meter: Text | None = None
     meter_boundary: Text | None = None
+    benchmark_model: Text | None = None
 
     @property
     def connect_s(self) -> float:
@@ -85,7 +93,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def scheme(self) -> str:
-        """ssh, local or sim."""
+        """ssh, adb, local or sim."""
         return self.address.partition(":")[0]
 
     @property
@@ -105,13 +113,20 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self._part("user") or None
 
     @property
+    def serial(self) -> str | None:
+        """The serial number in the address adb:SERIAL; None for the only phone there is, and for other addresses."""
+        return (self.address.partition(":")[2] or None) if self.scheme == "adb" else None
+
+    @property
     def board(self) -> str | None:
         """The simulated board's name, from the address sim:BOARD or `simulate`; None if the device is itself."""
         return self.address.partition(":")[2] if self.scheme == "sim" else self.simulate
 
     @property
     def slot(self) -> str:
-        """What the agent calls it: simulated boards are many devices on one machine; empty for the machine itself."""
+        """What the agent calls it: simulated boards and phones are many devices on one machine; empty for itself."""
+        if self.scheme == "adb":
+            return re.sub(r"[^A-Za-z0-9.-]", "-", f"adb-{self.serial or 'phone'}")
         return self.name if self.board else ""
 
     def _part(self, group: str) -> str | None:
@@ -299,6 +314,8 @@ def _check(device: Device, path: Path) -> None:
         raise FleetError(
             f"{where}: address {device.address!r}: the name {LOCAL!r} is this machine's", "choose another name"
         )
+    if device.simulate is not None and device.scheme == "adb":
+        raise FleetError(f"{where}: simulate: a phone behind adb runs no agent", "simulate the board here: sim:BOARD")
     if device.simulate is not None and device.scheme == "sim":
         raise FleetError(f"{where}: simulate: the address names a board already", "leave simulate out")
     if device.simulate is not None and not NAME.fullmatch(device.simulate):
@@ -321,10 +338,12 @@ def _address_problem(address: str) -> str | None:
     scheme, colon, rest = address.partition(":")
     if scheme == "local" and colon:
         return "nothing may follow local:" if rest else None
+    if scheme == "adb" and colon:
+        return None if not rest or PHONE.fullmatch(rest) else f"{rest!r} cannot be a phone's serial number"
     if scheme == "sim" and colon:
         return None if NAME.fullmatch(rest) else "it must name a board, as in sim:example"
     if scheme != "ssh" or not colon:
-        return "it does not begin with ssh://, local: or sim:"
+        return "it does not begin with ssh://, adb:, local: or sim:"
     found = SSH_ADDRESS.fullmatch(address)
     if found is None:
         return "it is not of the form ssh://user@host:port"

@@ -21,10 +21,12 @@ from edgeprof.provision import python_for
 from edgeprof.reference import Reference, check_outputs
 from edgeprof.run import Described, Operator, OutputCheck, Run, new_run_id
 
-__all__ = ["Measure", "OnProgress", "OpenDevice", "Settings", "attached"]
+__all__ = ["BY_PROGRAM", "Measure", "OnProgress", "OpenDevice", "Settings", "attached", "misfit_by_program"]
 
 # In this order a runtime is tried where the user names none.
 RUNTIMES_BY_FORMAT = {"onnx": ("onnxruntime",), "tflite": ("litert", "tflite")}
+# A program that the user puts on the device, for where no wheel can be had; only where it is named, or all there is.
+BY_PROGRAM = "benchmark_model"
 # Refusals after which the next runtime may still do the job.
 TRY_NEXT = frozenset({"runtime-missing", "unsupported-model", "unsupported-operator"})
 # Refusals that a wrong shape may cause. Of a TFLite model also model-invalid: tensors are allocated before it runs.
@@ -144,6 +146,17 @@ class OpenDevice:
             self.device.python
         )
 
+    def ends_well(self, argv: list[str]) -> bool:
+        """Whether a program that the link starts ends with code 0, soon."""
+        self.connect()
+        process = self._link.start(argv)
+        try:
+            return process.wait(self._deadlines.answer_s) == 0
+        except TimeoutError:
+            return False
+        finally:
+            process.close()
+
     def profile(self, model: ModelFile, settings: Settings, on_progress: OnProgress | None = None) -> Run:
         """Profile a model; where no runtime is named, the first one that can do all that was asked.
 
@@ -187,6 +200,11 @@ class OpenDevice:
                 "the simulated runtime needs a simulated board", "add one: edgeprof devices add x sim:pi-4"
             )
         fitting = RUNTIMES_BY_FORMAT[model.format]
+        if self.device.scheme == "adb" or settings.runtime == BY_PROGRAM:
+            problem = misfit_by_program(self.device, model.format, settings.runtime, settings.options.library)
+            if problem is not None:
+                raise problem
+            return (BY_PROGRAM,)
         if settings.runtime is None:
             return fitting
         if settings.runtime not in fitting:
@@ -213,7 +231,8 @@ class OpenDevice:
         """
         agent = self.agent(runtime)
         info = next((r for r in agent.hello.runtimes if r.name == runtime), None)
-        if info is None or (info.reason is not None and options.library is None):
+        is_elsewhere = (options.library is not None and self.device.scheme != "adb") or runtime == BY_PROGRAM
+        if info is None or (info.reason is not None and not is_elsewhere):
             reason = info.reason if info is not None else "unknown to the agent"
             raise JobRefused(
                 f"{self.device.name}: {runtime} cannot be used: {reason}",
@@ -267,6 +286,8 @@ class OpenDevice:
             return None, "not asked for (--no-check-outputs)"
         if profile.job.runtime == "simulated":
             return None, "a simulation computes times, not values"
+        if profile.job.runtime == BY_PROGRAM:
+            return None, f"{BY_PROGRAM} does not show what a model computes"
         if on_progress is not None:
             on_progress(wire.Progress("outputs"))
         try:
@@ -279,16 +300,19 @@ class OpenDevice:
 
     def job(self, runtime: str, model: ModelFile, settings: Settings) -> wire.Job:
         """What the agent is asked to do."""
+        options = settings.options
+        if runtime == BY_PROGRAM and options.library is None:
+            options = dataclasses.replace(options, library=self.device.benchmark_model)
         job = wire.Job(
             model=model.ref(),
             runtime=runtime,
-            options=dataclasses.replace(settings.options, shapes=dict(model.inputs.given)),
+            options=dataclasses.replace(options, shapes=dict(model.inputs.given)),
             schedule=settings.schedule,
             gate=settings.gate,
             operators=settings.operators,
             seed=settings.seed,
             deadline_s=settings.deadline_s,
-            send_outputs=settings.check_outputs and runtime != "simulated",
+            send_outputs=settings.check_outputs and runtime not in ("simulated", BY_PROGRAM),
             inputs=tuple(item for item, _ in model.inputs.files),
             energy=settings.energy,
             clock_caps=settings.clock_caps,
@@ -302,6 +326,19 @@ class OpenDevice:
             board=board_to_simulate(self.device.board or ""),
             work=work(model.graph),
         )
+
+
+def misfit_by_program(device: Device, form: str, runtime: str | None, library: str | None) -> UsageError | None:
+    """Why the program cannot run a model of this format there, as far as that is known beforehand."""
+    if runtime not in (None, BY_PROGRAM):
+        advice = f"use --runtime {BY_PROGRAM}, or reach the phone through Termux: docs/android.md"
+        return UsageError(f"{device.name} is reached by adb, which runs no {runtime}", advice)
+    if form != "tflite":
+        return UsageError(f"{device.name}: {BY_PROGRAM} does not run .{form} files", "it needs .tflite")
+    if library is None and device.benchmark_model is None:
+        advice = f"edgeprof devices add {device.name} {device.address} --benchmark-model PATH (docs/android.md)"
+        return UsageError(f"{device.name}: where {BY_PROGRAM} is on the device is not known", advice)
+    return None
 
 
 def _described(

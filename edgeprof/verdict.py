@@ -14,6 +14,7 @@ from statistics import NormalDist, median
 
 from device_agents.wire import Conditions, Profile
 from edgeprof.errors import MeasurementError
+from edgeprof.phones import phone_notes
 from edgeprof.statistics import MIN_ROUNDS, Summary, summarise
 from edgeprof.throttling import clock_notes, operator_throttling, throttle_reasons
 
@@ -254,19 +255,30 @@ def mann_kendall(values: tuple[float, ...]) -> float:
 
 def _noisy(profile: Profile, summary: Summary) -> Iterator[Reason]:
     quiet = "stop other programs on the device and " + REPEAT + " with more --rounds"
-    if summary.n_runs < MIN_RUNS:
-        what = f"{summary.n_runs} runs are too few to judge their spread (at least {MIN_RUNS})"
+    if (n_runs := _n_runs(profile, summary)) < MIN_RUNS:
+        what = f"{n_runs} runs are too few to judge their spread (at least {MIN_RUNS})"
         yield Reason(level=NOISY, what=what, do="raise --min-runs, and --max-time if rounds end before they have them")
     width = summary.relative_half_width
     if width is not None and width > HALF_WIDTH_LIMIT:
         size = f"+-{width:.1%}" if summary.is_interval_useful else "wider than the median itself"
         what = f"the {summary.confidence:.0%} interval of the median is {size} (limit +-{HALF_WIDTH_LIMIT:.0%})"
         yield Reason(level=NOISY, what=what, do=quiet)
-    if summary.relative_spread > SPREAD_LIMIT:
-        what = f"single runs spread by {summary.relative_spread:.1%} of the median (limit {SPREAD_LIMIT:.0%})"
+    if (spread := _spread(profile, summary)) > SPREAD_LIMIT:
+        what = f"single runs spread by {spread:.1%} of the median (limit {SPREAD_LIMIT:.0%})"
         yield Reason(level=NOISY, what=what, do=quiet)
     yield from _disturbed(profile)
     yield from _cut_short(profile)
+
+
+def _n_runs(profile: Profile, summary: Summary) -> int:
+    told = [r.n_runs or 0 for r in profile.rounds if r.told is not None]
+    return sum(told) if told else summary.n_runs
+
+
+def _spread(profile: Profile, summary: Summary) -> float:
+    """Of single runs, where the rounds are means: the middle one of the rounds' standard deviations."""
+    told = [r.told.std_s for r in profile.rounds if r.told is not None]
+    return median(told) / summary.median_s if told else summary.relative_spread
 
 
 def _disturbed(profile: Profile) -> Iterator[Reason]:
@@ -287,7 +299,7 @@ def _disturbed(profile: Profile) -> Iterator[Reason]:
 
 def _cut_short(profile: Profile) -> Iterator[Reason]:
     schedule = profile.job.schedule
-    short = [n for r in profile.rounds if (n := len(r.latencies_s) // r.streams) < schedule.min_runs]
+    short = [n for r in profile.rounds if (n := (r.n_runs or len(r.latencies_s)) // r.streams) < schedule.min_runs]
     if short:
         yield Reason(
             level=NOISY,
@@ -402,9 +414,10 @@ def _notes(profile: Profile) -> Iterator[str]:
         )
     if not profile.outputs_repeat:
         yield "equal inputs gave different outputs: the model keeps state or draws random numbers"
-    if not profile.warmup_is_flat:
+    if not profile.warmup_is_flat and not any(r.told for r in profile.rounds):
         yield "warm-up spent its share of the time before latency was flat"
     yield from clock_notes(profile)
+    yield from phone_notes(profile)
 
 
 def operator_notes(profile: Profile) -> tuple[str, ...]:

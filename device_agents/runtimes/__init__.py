@@ -12,13 +12,14 @@ An error that the user can act on is raised as `RuntimeRefusal`; anything else i
 import importlib
 from typing import Any, Dict, List, Optional, Protocol, Sequence, Tuple
 
-from device_agents.machine import Machine
+from device_agents.machine import Machine, this_machine
 from device_agents.wire import Job, Kernel, TensorInfo
 
 RUNTIMES: Dict[str, str] = {
     "onnxruntime": "device_agents.runtimes.onnxruntime",
     "litert": "device_agents.runtimes.litert",
     "tflite": "device_agents.runtimes.tflite",
+    "benchmark_model": "device_agents.runtimes.benchmark_model",
     "simulated": "device_agents.runtimes.simulated",
 }
 
@@ -27,7 +28,7 @@ class RuntimeRefusal(Exception):
     """The runtime cannot do this job. `kind` is the stable code that travels in `Refused`.
 
     Kinds: runtime-missing, model-invalid, unsupported-operator, unsupported-opset, unsupported-model, bad-option,
-    bad-input, delegate-failed, out-of-memory, no-meter, charging.
+    bad-input, delegate-failed, out-of-memory, no-meter, charging, unknown-output, device-error.
     """
 
     def __init__(self, kind: str, message: str, advice: str = "", detail: str = "") -> None:
@@ -107,7 +108,7 @@ def machine_for(job: Job) -> Machine:
         from device_agents.runtimes.simulated_machine import SimulatedMachine
 
         return SimulatedMachine(job.board, job.seed)
-    return Machine()
+    return this_machine()
 
 
 def open_session(job: Job, model_path: str, machine: Machine, profiled: bool) -> Session:

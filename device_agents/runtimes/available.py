@@ -6,6 +6,7 @@ import sysconfig
 from importlib.util import find_spec
 from typing import Optional, Tuple
 
+from device_agents.machine import phone_serial
 from device_agents.wire import RuntimeInfo
 
 LIBRARY = "libtensorflowlite_c.so"
@@ -17,10 +18,17 @@ NO_TFLITE = (
 # Its metadata does not say so: the wheel was built against numpy 1 and fails to import with numpy 2.
 NUMPY_TOO_NEW = "it needs numpy below 2: pip install 'numpy<2' in an environment of its own"
 
+NOT_NAMED = "where the program is has not been said: edgeprof devices add NAME ADDRESS --benchmark-model PATH"
+BEHIND_ADB = "adb runs programs on a phone, and no Python: this runtime needs Termux (docs/android.md)"
+
 
 def installed() -> Tuple[RuntimeInfo, ...]:
     """Every runtime, with its version, or the reason why it cannot be used."""
-    return (onnxruntime(), litert(), tflite(), RuntimeInfo("simulated", "1"))
+    by_program = RuntimeInfo("benchmark_model", None, NOT_NAMED)
+    if phone_serial() is not None:
+        others = tuple(RuntimeInfo(name, None, BEHIND_ADB) for name in ("onnxruntime", "litert", "tflite"))
+        return (*others, by_program)
+    return (onnxruntime(), litert(), tflite(), by_program, RuntimeInfo("simulated", "1"))
 
 
 def onnxruntime() -> RuntimeInfo:

@@ -173,6 +173,9 @@ class SimulatedMachine(Machine):
     def run(self, argv: Sequence[str], timeout_s: float = 5.0) -> Tuple[int, str]:
         raise FileNotFoundError(f"{argv[0]}: a simulated board has no programs")
 
+    def process_s(self) -> Optional[float]:
+        return None
+
     def describe(self) -> MachineInfo:
         return MachineInfo(
             model=self.board.name,

@@ -15,7 +15,7 @@ from edgeprof.campaign.plan import Configuration, Plan
 from edgeprof.errors import FleetError, ModelError, PlanError
 from edgeprof.fleet import Device, Fleet
 from edgeprof.models import ModelFile, read_model
-from edgeprof.profiling import RUNTIMES_BY_FORMAT, Settings
+from edgeprof.profiling import BY_PROGRAM, RUNTIMES_BY_FORMAT, Settings, misfit_by_program
 
 __all__ = ["LeftOut", "Outline", "PlannedJob", "choose_devices", "draw_up", "read_models"]
 
@@ -177,6 +177,9 @@ def _misfit(device: Device, model: ModelFile, configuration: Configuration) -> s
         return None if runtime in (None, "simulated") else f"{device.name} simulates a board: it has no {runtime}"
     if runtime == "simulated":
         return f"{device.name} is no simulated board"
+    if device.scheme == "adb" or runtime == BY_PROGRAM:
+        problem = misfit_by_program(device, model.format, runtime, None)
+        return None if problem is None else str(problem)
     if runtime is not None and runtime not in RUNTIMES_BY_FORMAT[model.format]:
         return f"{runtime} does not run .{model.format} files"
     return None

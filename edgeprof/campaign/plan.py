@@ -39,7 +39,7 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 # So that a slip of the pen does not fill the store with a year of jobs.
 MOST_CONFIGURATIONS = 10_000
-RUNTIMES = ("onnxruntime", "litert", "tflite", "simulated")
+RUNTIMES = ("onnxruntime", "litert", "tflite", "benchmark_model", "simulated")
 # Configurations are multiplied out: which of them a wrong value stands in says nothing to whoever wrote it once.
 IN_LIST = re.compile(r"`\$\.(configurations\[\d+\]\.)?")
 TABLES = ("defaults", "matrix", "configurations")
@@ -52,7 +52,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """
 
     name: str = ""
-    runtime: Literal["onnxruntime", "litert", "tflite", "simulated"] | None = None
+    runtime: Literal["onnxruntime", "litert", "tflite", "benchmark_model", "simulated"] | None = None
     threads: Count = 1
     streams: Count = 1
     affinity: tuple[int, ...] = ()

@@ -45,6 +45,7 @@ Examples:
   edgeprof devices add pi5 ssh://pi@raspberrypi.local --install-key
   edgeprof devices add pi5 ssh://pi@raspberrypi.local --group kitchen --runtime-python tflite=/home/pi/tflite/bin/python
   edgeprof devices add virtual sim:pi-4
+  edgeprof devices add phone adb: --benchmark-model /data/local/tmp/benchmark_model
   edgeprof devices add stand-in ssh://me@server --simulate pi-5"""
 )
 @click.argument("name")
@@ -59,6 +60,9 @@ Examples:
     help="The Python of a runtime that lives in an environment of its own; may be repeated.",
 )
 @click.option("--simulate", metavar="BOARD", help="Have this device simulate a board of `edgeprof sim list`.")
+@click.option(
+    "--benchmark-model", metavar="PATH", help="TFLite's program of that name on the device (runtime benchmark_model)."
+)
 @click.option("--install-key", is_flag=True, help="Ask for the password once, and let your SSH key in from then on.")
 def add(
     name: str,
@@ -67,14 +71,17 @@ def add(
     groups: tuple[str, ...],
     runtime_pythons: tuple[str, ...],
     simulate: str | None,
+    benchmark_model: str | None,
     install_key: bool,
 ) -> int:
     """Add a device, or change one that is there.
 
-    ADDRESS is ssh://user@host (a host of ~/.ssh/config will do), local: or sim:BOARD.
+    ADDRESS is ssh://user@host (a host of ~/.ssh/config will do), adb:SERIAL (adb: where there is one phone), local: or
+    sim:BOARD.
     """
     everything = fleet()
-    device = _described(everything, name, address, python, groups, _pythons(runtime_pythons), simulate)
+    given: dict[str, Any] = {"python": python, "simulate": simulate, "benchmark_model": benchmark_model}
+    device = _described(everything, name, address, {**given, "groups": list(groups)}, _pythons(runtime_pythons))
     if install_key:
         device = _with_key(device)
     everything.add(device)
@@ -219,12 +226,10 @@ def _described(
     fleet: Fleet,
     name: str,
     address: str,
-    python: str | None,
-    groups: tuple[str, ...],
+    given: dict[str, Any],
     pythons: dict[str, str],
-    simulate: str | None,
 ) -> Device:
-    """The device as it shall be: what is known of it already, changed by what was given."""
+    """The device as it shall be: what is known of it already, changed by what was given (empty: not given)."""
     import msgspec
 
     from edgeprof.errors import UsageError
@@ -241,14 +246,8 @@ def _described(
                 f"{name} is there already, with the address {old.address}",
                 f"choose another name, or: edgeprof devices remove {name}",
             )
-    given: dict[str, Any] = {"pythons": device.pythons | pythons}
-    if python:
-        given["python"] = python
-    if groups:
-        given["groups"] = list(groups)
-    if simulate:
-        given["simulate"] = simulate
-    device = msgspec.structs.replace(device, **given)
+    changed = {key: value for key, value in given.items() if value}
+    device = msgspec.structs.replace(device, pythons=device.pythons | pythons, **changed)
     fleet.check(device)
     if device.board is not None:
         from edgeprof.models import board_to_simulate

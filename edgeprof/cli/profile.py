@@ -58,7 +58,9 @@ class Seconds(click.FloatRange):
 @click.option("--group", "groups", multiple=True, help="Every device of a group.")
 @click.option("--all", "every", is_flag=True, help="Every device: those of fleet.toml, and this machine.")
 @click.option(
-    "--runtime", type=click.Choice(["onnxruntime", "litert", "tflite", "simulated"]), help="Default: what fits."
+    "--runtime",
+    type=click.Choice(["onnxruntime", "litert", "tflite", "benchmark_model", "simulated"]),
+    help="Default: what fits.",
 )
 @click.option("--operators", is_flag=True, help="Time every operator too, in a second pass.")
 @click.option(

@@ -97,8 +97,13 @@ def open_link(device: Device) -> Link:
         from edgeprof.links.ssh import SshLink
 
         return SshLink(device)
+    if device.scheme == "adb":
+        from edgeprof.links.adb import AdbLink
+
+        return AdbLink(device)
     if device.scheme in ("local", "sim"):
         from edgeprof.links.local import LocalLink
 
         return LocalLink()
-    raise FleetError(f"{device.name}: unknown address {device.address!r}", "use ssh://user@host, local: or sim:BOARD")
+    advice = "use ssh://user@host, adb:SERIAL, local: or sim:BOARD"
+    raise FleetError(f"{device.name}: unknown address {device.address!r}", advice)

@@ -11,6 +11,7 @@ import selectors
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Self
 
@@ -29,7 +30,7 @@ GRACE_S = 2.0  # between asking a program to end and ending it
 class LocalProcess:
     """A subprocess that leads its own process group, so that `close` reaches every child it started."""
 
-    def __init__(self, argv: list[str]) -> None:
+    def __init__(self, argv: list[str], environment: Mapping[str, str] | None = None) -> None:
         # `exec "$@"` replaces the shell by the program and interprets none of its arguments. It is there to fail as a
         # login shell over SSH does: code 127 and a line on standard error if there is no such program.
         self._program = subprocess.Popen(
@@ -39,6 +40,7 @@ class LocalProcess:
             stderr=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
+            env={**os.environ, **environment} if environment else None,
         )
         self._name = argv[0]
         self._stdin = _pipe(self._program.stdin)
@@ -168,7 +170,10 @@ class LocalProcess:
 
 
 class LocalLink:
-    """The machine edgeprof itself runs on; there is nothing to connect."""
+    """The machine edgeprof itself runs on; there is nothing to connect. `environment` is added to what programs get."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = environment
 
     def __enter__(self) -> Self:
         return self
@@ -208,7 +213,7 @@ class LocalLink:
 
     def start(self, argv: list[str]) -> LocalProcess:
         try:
-            return LocalProcess(argv)
+            return LocalProcess(argv, self._environment)
         except (OSError, ValueError) as error:
             raise LinkError(f"local: cannot start {argv[0]!r}: {error}", "is this machine out of processes?") from error
 

@@ -101,12 +101,21 @@ def _latency(run: Run, summary: Summary | None) -> Table:
         grid.add_row("Throughput", _throughput(together))
     grid.add_row("90th percentile", _tail(summary.p90_s, summary.p90_missing))
     grid.add_row("99th percentile", _tail(summary.p99_s, summary.p99_missing))
-    spread = f"{duration(summary.min_s)} to {duration(summary.max_s)}, spread {percent(summary.relative_spread)}"
-    grid.add_row("Single runs", f"{spread}  (1.4826 MAD / median)")
+    grid.add_row("Single runs", _single_runs(run, summary))
     grid.add_row("Counted", _counted(run, summary))
     grid.add_row("Start", _start(run))
     grid.add_row("Memory", _memory(run))
     return grid
+
+
+def _single_runs(run: Run, summary: Summary) -> str:
+    told = [r.told for r in run.profile.rounds if r.told is not None]
+    if told:
+        least, most = min(one.min_s for one in told), max(one.max_s for one in told)
+        deviation = duration(max(one.std_s for one in told))
+        return f"{duration(least)} to {duration(most)}, standard deviation of a round at most {deviation}  (as told)"
+    spread = f"{duration(summary.min_s)} to {duration(summary.max_s)}, spread {percent(summary.relative_spread)}"
+    return f"{spread}  (1.4826 MAD / median)"
 
 
 def _median(summary: Summary) -> Text:
@@ -136,7 +145,11 @@ def _tail(seconds: float | None, missing: str | None) -> Text:
 
 def _counted(run: Run, summary: Summary) -> str:
     warmup = _plural(len(run.profile.warmup_s), "run")
-    text = f"{_plural(summary.n_runs, 'run')} in {_plural(summary.n_rounds, 'round')}, after {warmup} of warm-up"
+    runs = _plural(summary.n_runs, "run")
+    if any(r.told is not None for r in run.profile.rounds):
+        runs = f"{_plural(sum(r.n_runs or 1 for r in run.profile.rounds), 'run')}, of each round the mean alone,"
+        return f"{runs} in {_plural(summary.n_rounds, 'round')}, each after a warm-up of its own"
+    text = f"{runs} in {_plural(summary.n_rounds, 'round')}, after {warmup} of warm-up"
     if not run.profile.warmup_is_flat:
         text += ", which did not become flat"
     if summary.n_discarded:

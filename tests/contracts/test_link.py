@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -11,8 +12,12 @@ from pathlib import Path
 import pytest
 
 from edgeprof.errors import LinkError, TransferError
+from edgeprof.fleet import Device
 from edgeprof.links import Link, Process
+from edgeprof.links.adb import AdbLink
 from edgeprof.links.local import LocalLink
+from tests.android.adb_server import AdbServer
+from tests.android.phone import make_phone
 from tests.integration import sshd as server
 from tests.integration.sshd import Sshd
 
@@ -286,3 +291,17 @@ class TestSshLink(LinkContract):
             pytest.skip(reason)
         with Sshd(tmp_path / "sshd") as sshd, sshd.link() as link:
             yield link
+
+
+class TestAdbLink(LinkContract):
+    """Programs run here, with the phone's serial number; the phone is the stand-in of tests/android."""
+
+    @pytest.fixture
+    def link(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
+        if shutil.which("adb") is None:
+            pytest.skip("adb's client is not installed (package adb)")
+        with AdbServer(make_phone(tmp_path / "phone")) as stand_in:
+            for name, value in stand_in.environment.items():
+                monkeypatch.setenv(name, value)
+            with AdbLink(Device(name="phone", address="adb:")) as link:
+                yield link

@@ -22,8 +22,8 @@ IN_NAMESPACE = 'mount --bind "$1" /etc/passwd && mount --bind "$2" /etc/shadow &
 
 
 @contextmanager
-def sshd_of_ordinary_user(options: tuple[str, ...] = ()) -> Iterator[Sshd]:
-    """Users there are root, sshd and USER; skips where that cannot be had."""
+def sshd_of_ordinary_user(options: tuple[str, ...] = (), hidden: tuple[str, ...] = ()) -> Iterator[Sshd]:
+    """Users there are root, sshd and USER, who may not look into `hidden` folders; skips where that cannot be had."""
     reason = server.why_not()
     if reason or os.getuid() != 0:
         pytest.skip(reason or "needs root: a user with a password, in a mount namespace")
@@ -36,7 +36,8 @@ def sshd_of_ordinary_user(options: tuple[str, ...] = ()) -> Iterator[Sshd]:
         passwd.write_text(f"{Path('/etc/passwd').read_text()}{USER}:x:{USER_ID}:{USER_ID}::{home}:/bin/sh\n")
         shadow.write_text(f"{USER}:{PASSWORD_HASH}:19000:0:99999:7:::\n")
         shadow.chmod(0o600)
-        prefix = ("unshare", "--mount", "--propagation", "private", "sh", "-c", IN_NAMESPACE, "sh")
+        hide = "".join(f"mount -t tmpfs -o mode=0700 none {path} && " for path in hidden)
+        prefix = ("unshare", "--mount", "--propagation", "private", "sh", "-c", hide + IN_NAMESPACE, "sh")
         can = subprocess.run([*prefix, str(passwd), str(shadow), "true"], capture_output=True, check=False)
         if can.returncode:
             pytest.skip(f"needs root that may mount: {can.stderr.decode().strip()}")

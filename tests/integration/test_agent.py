@@ -96,7 +96,7 @@ def test_hello_describes_agent_machine_and_runtimes(agent: Agent, cache: Path) -
 
     assert hello.agent_digest == pack_agent().digest
     assert hello.machine.n_cpus >= 1
-    assert {r.name for r in hello.runtimes} == {"onnxruntime", "litert", "tflite", "simulated"}
+    assert {r.name for r in hello.runtimes} == {"onnxruntime", "litert", "tflite", "benchmark_model", "simulated"}
     assert hello.cache_dir == str(cache)
 
 

@@ -268,7 +268,7 @@ def test_the_page_about_devices_shows_every_key_of_fleet_toml_in_one_that_can_be
 
     fleet = Fleet.read(path)
 
-    assert [device.name for device in fleet.devices] == ["local", "pi5", "qemu", "toy", "stand-in"]
+    assert [device.name for device in fleet.devices] == ["local", "pi5", "qemu", "toy", "stand-in", "phone"]
     for key in set(Device.__struct_fields__) - {"name"}:
         assert f"| `{key}` |" in page
         assert f"{key} = " in shown
