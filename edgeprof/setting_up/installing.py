@@ -100,11 +100,11 @@ class Setting:
 
         Raises:
             NoSpace: the disk is too full for it.
-            TransferError: wheels arrived corrupt, and again when they were sent once more.
+            TransferError: the link broke, or wheels arrived corrupt, and again when they were sent once more.
             AgentError: it does not run there; its environment is removed again.
         """
         if not step.is_there:
-            self._install(step, on_progress)
+            self.install(step, on_progress)
         device = self._fleet.device(self._device.name)
         device = msgspec.structs.replace(device, pythons=device.pythons | {step.runtime: step.python})
         try:
@@ -119,7 +119,12 @@ class Setting:
         self._there.discard(tuple(name for name in older if name != step.name))
         return version
 
-    def _install(self, step: Step, on_progress: OnProgress | None) -> None:
+    def install(self, step: Step, on_progress: OnProgress | None = None) -> None:
+        """Send the wheels and have the environment made, which nothing uses before it was tried.
+
+        Raises:
+            NoSpace, TransferError: as for `carry_out`.
+        """
         self._check_room(step)
         uploads = self._there.prepare().uploads
         self._send(step.wheels, uploads, on_progress)
