@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -189,9 +189,10 @@ def _rendered(kind: str, found: Sequence[Run], lineage: dict[str, tuple[Descent,
 
         return write_documents(found, lineage)
     if kind == "share":
-        from edgeprof.sharing import write_bundle
+        from edgeprof.places import fleet_file
+        from edgeprof.sharing import own_names, write_bundle
 
-        return write_bundle(found, _names_of_ours())
+        return write_bundle(found, own_names(fleet_file()))
     if kind == "trace":
         from edgeprof.reports.trace import trace_json
 
@@ -199,25 +200,6 @@ def _rendered(kind: str, found: Sequence[Run], lineage: dict[str, tuple[Descent,
     from edgeprof.reports.csv import operators_csv, samples_csv
 
     return samples_csv(found) if kind == "samples" else operators_csv(found)
-
-
-def _names_of_ours() -> set[str]:
-    """Names that a bundle must not have: of this machine, its user, and whatever fleet.toml knows."""
-    import getpass
-    import socket
-
-    from edgeprof.errors import FleetError
-    from edgeprof.fleet import Fleet
-    from edgeprof.places import fleet_file
-
-    host = socket.gethostname()
-    names = {host, host.partition(".")[0], Path.home().name}
-    with suppress(KeyError, OSError):
-        names.add(getpass.getuser())
-    with suppress(FleetError):
-        for device in Fleet.read(fleet_file()).devices:
-            names |= {device.name, device.host or "", device.user or "", *device.groups}
-    return names
 
 
 @runs.command(

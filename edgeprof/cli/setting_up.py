@@ -8,7 +8,6 @@ import click
 
 if TYPE_CHECKING:
     from edgeprof.errors import EdgeprofError
-    from edgeprof.fleet import Device, Fleet
     from edgeprof.setting_up import Setting, Step
 
 FAILED, SOME_FAILED = 1, 3
@@ -137,13 +136,16 @@ def clean(name: str, dry_run: bool, force: bool) -> int:
     Agents, models, wheels, environments, results. The device stays in fleet.toml, without the Pythons that are gone. A
     key that `devices add --install-key` has put there stays too: it is how you get in.
     """
+    from edgeprof.errors import UsageError
     from edgeprof.fleet import Fleet
     from edgeprof.links import open_link
     from edgeprof.places import fleet_file
     from edgeprof.setting_up import clean as clean_device
 
-    fleet: Fleet = Fleet.read(fleet_file())
-    device: Device = fleet.device(name)
+    fleet = Fleet.read(fleet_file())
+    device = fleet.device(name)
+    if device.scheme == "sim":
+        raise UsageError(f"{name} is simulated on this machine", "edgeprof devices clean local")
     with open_link(device) as link:
         found = clean_device(fleet, device, link, dry_run=dry_run, force=force)
     verb = "would be removed" if dry_run else "removed"

@@ -139,10 +139,11 @@ class Setting:
 
     def _check_room(self, step: Step) -> None:
         needed_bytes = step.size_bytes + OVERHEAD * step.unpacked_bytes + SPARE_BYTES
-        if needed_bytes > self.facts.free_bytes:
+        free_bytes = self._there.look().free_bytes  # the runtime before this one took its share
+        if needed_bytes > free_bytes:
             raise NoSpace(
                 f"{self._device.name}: {step.runtime} needs {needed_bytes / 1e6:.0f} MB while it is set up, "
-                f"{self.facts.free_bytes / 1e6:.0f} MB are free in {self.facts.cache}",
+                f"{free_bytes / 1e6:.0f} MB are free in {self.facts.cache}",
                 "make room there; edgeprof devices clean removes what edgeprof has put there",
             )
 

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import shutil
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from device_agents.wire import Progress
-from edgeprof.errors import AgentError, EdgeprofError, NoPython, NoSpace, NoWheel, TransferError
+from edgeprof.errors import AgentError, EdgeprofError, NoPython, NoSpace, TransferError
 from edgeprof.fleet import Device, Fleet
 from edgeprof.links import Link
-from edgeprof.links.local import LocalLink
-from edgeprof.setting_up import Cleaned, Setting, clean
-from edgeprof.setting_up.there import STARTER, There
+from edgeprof.setting_up import Setting
 from tests.integration.command_line import CommandLine
 from tests.integration.ordinary_user import sshd_of_ordinary_user
 from tests.integration.sshd import Sshd
@@ -400,119 +395,3 @@ def test_wheels_damaged_on_this_machine_are_fetched_again(bench: Bench) -> None:
         after = setting.plan("onnxruntime").wheels[0]
 
     assert after.sha256 == before.sha256 == hashlib.sha256(after.path.read_bytes()).hexdigest()
-
-
-def test_a_python_that_is_no_cpython_has_no_wheels(sshd: Sshd, tmp_path: Path) -> None:
-    bench = Bench(sshd, tmp_path, stand_in(tmp_path, {**ODD_USER_LANDS["armv7l"], "implementation": "pypy"}))
-
-    with sshd.link(bench.device) as link, pytest.raises(NoWheel, match="for pypy on linux"):
-        bench.setting(link).plan("onnxruntime")
-
-
-# --- clean ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Here:
-    """This machine as the device, with a home of the test: what is cleaned there is cleaned by the same program."""
-
-    folder: Path
-    device: Device
-    fleet: Fleet
-
-    def prepare(self) -> None:
-        with LocalLink() as link:
-            There(link, self.device).prepare()
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Here]:
-    home = tmp_path / "home"
-    home.mkdir()
-    for name in ("XDG_CACHE_HOME", "EDGEPROF_CACHE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("EDGEPROF_LEASE", str(home))
-    yield Here(home, Device(name="local", python=sys.executable), Fleet.read(tmp_path / "fleet.toml"))
-    shutil.rmtree(home)
-
-
-def cleaned(here: Here, **options: bool) -> Cleaned:
-    with LocalLink() as link:
-        return clean(here.fleet, here.device, link, **options)
-
-
-def test_a_device_that_has_nothing_of_ours_is_left_alone(here: Here) -> None:
-    (here.folder / ".cache").mkdir()
-
-    assert cleaned(here).bytes == 0
-    assert list(here.folder.iterdir()) == [here.folder / ".cache"]
-
-
-@pytest.mark.parametrize("was_there", [True, False])
-def test_a_folder_that_was_there_before_stays_even_if_it_is_empty(here: Here, was_there: bool) -> None:
-    if was_there:
-        (here.folder / ".cache").mkdir()
-    here.prepare()
-
-    cleaned(here)
-
-    assert (here.folder / ".cache").exists() is was_there
-
-
-def test_others_things_in_a_folder_that_we_made_stay(here: Here) -> None:
-    here.prepare()
-    (here.folder / ".cache" / "theirs").write_text("kept")
-
-    cleaned(here)
-
-    assert [path.name for path in (here.folder / ".cache").iterdir()] == ["theirs"]
-
-
-def test_a_device_that_somebody_has_is_not_cleaned(here: Here) -> None:
-    ours = here.folder / ".cache" / "edgeprof"
-    ours.mkdir(parents=True)
-    lease = here.folder / "edgeprof.lease"
-    lease.write_text(json.dumps({"owner": "ann@desk"}))
-    with lease.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-
-        with pytest.raises(AgentError, match="ann@desk has the device"):
-            cleaned(here, force=True)
-    assert ours.exists()
-
-    cleaned(here)
-
-    assert not lease.exists()
-    assert not ours.exists()
-
-
-def test_results_that_nobody_has_fetched_are_not_thrown_away_unasked(here: Here) -> None:
-    ticket = here.folder / ".cache" / "edgeprof" / "spool" / "machine" / "tickets" / "t1"
-    ticket.mkdir(parents=True)
-
-    with pytest.raises(AgentError, match="1 jobs or results are waiting") as refused:
-        cleaned(here)
-    assert "runs collect" in refused.value.advice
-    assert cleaned(here, dry_run=True, force=True).tickets == 1
-    assert ticket.exists()
-
-    cleaned(here, force=True)
-
-    assert not ticket.exists()
-
-
-def test_clocks_that_are_not_put_back_yet_keep_their_record(here: Here) -> None:
-    record = here.folder / ".cache" / "edgeprof" / "clocks" / "abc"
-    record.parent.mkdir(parents=True)
-    record.write_text("{}")
-
-    with pytest.raises(AgentError, match="record of clocks"):
-        cleaned(here, force=True)
-
-    assert record.exists()
-
-
-def test_the_starter_parses_on_every_python() -> None:
-    assert "f'" not in STARTER
-    compile(STARTER, "starter", "exec")

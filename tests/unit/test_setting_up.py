@@ -12,9 +12,11 @@ import msgspec
 import pytest
 from packaging.tags import cpython_tags, sys_tags
 
+from edgeprof.errors import NoWheel
 from edgeprof.setting_up import on_device
 from edgeprof.setting_up.platforms import markers, tags, way_out
 from edgeprof.setting_up.there import Facts
+from edgeprof.setting_up.wheels import fetch
 
 PI = Facts(
     python=(3, 11, 2),
@@ -98,6 +100,11 @@ def test_markers_are_those_of_the_device() -> None:
 )
 def test_the_nearest_way_out_is_named(changes: dict[str, object], runtime: str, words: str) -> None:
     assert words in way_out(facts(**changes), runtime, "pi5")
+
+
+def test_a_python_that_is_no_cpython_has_no_wheels(tmp_path: Path) -> None:
+    with pytest.raises(NoWheel, match="for pypy on linux"):
+        fetch(facts(implementation="pypy"), "onnxruntime", "pi5", tmp_path)
 
 
 def test_the_loader_in_a_program_tells_musl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
