@@ -85,7 +85,7 @@ class Setting:
         return Step(
             runtime=runtime,
             name=name,
-            python=f"{self.facts.cache}/runtimes/{name}/bin/python",
+            python=self._python_of(name),
             wheels=wheels,
             is_there=name in self.facts.environments,
         )
@@ -106,6 +106,7 @@ class Setting:
         if not step.is_there:
             self.install(step, on_progress)
         device = self._fleet.device(self._device.name)
+        replaced = device.pythons.get(step.runtime)
         device = msgspec.structs.replace(device, pythons=device.pythons | {step.runtime: step.python})
         try:
             version = try_runtime(device, step.runtime)
@@ -115,9 +116,17 @@ class Setting:
             self._there.discard((step.name,))
             raise
         self._fleet = self._fleet.add(device)
-        older = [name for name in self.facts.environments if name.startswith(f"{step.runtime}-")]
-        self._there.discard(tuple(name for name in older if name != step.name))
+        self._discard_replaced(replaced, step)
         return version
+
+    def _discard_replaced(self, python: str | None, step: Step) -> None:
+        """Remove the environment that fleet.toml named before; others may be those of other people's."""
+        for name in self.facts.environments:
+            if python == self._python_of(name) != step.python:
+                self._there.discard((name,))
+
+    def _python_of(self, name: str) -> str:
+        return f"{self.facts.cache}/runtimes/{name}/bin/python"
 
     def install(self, step: Step, on_progress: OnProgress | None = None) -> None:
         """Send the wheels and have the environment made, which nothing uses before it was tried.

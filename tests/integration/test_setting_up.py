@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 import zipfile
@@ -21,24 +20,12 @@ from edgeprof.setting_up import Setting
 from tests.integration.command_line import CommandLine
 from tests.integration.ordinary_user import sshd_of_ordinary_user
 from tests.integration.sshd import Sshd
+from tests.integration.stand_in_python import ODD_USER_LANDS, stand_in
 from tests.integration.test_agent import old_python
 
 pytestmark = pytest.mark.ssh
 
 PAYLOAD = os.urandom(300_000)  # more than one write to the disk, and it does not shrink
-# What Pythons would say that cannot be had here as packages: written after the documentation of musl, uname(2) and
-# PEP 513, not recorded on a board.
-ODD_USER_LANDS = {
-    "musl": {"machine": "aarch64", "bits": 64, "libc": "musl", "libc_version": [1, 2]},
-    "armv7l": {"machine": "armv7l", "bits": 32, "libc": "glibc", "libc_version": [2, 36]},
-    "32 bits on 64": {"machine": "aarch64", "bits": 32, "libc": "glibc", "libc_version": [2, 31]},
-    "too new": {"machine": "aarch64", "bits": 64, "libc": "glibc", "libc_version": [2, 41], "python": [3, 99, 0]},
-}
-COMMON = {
-    "python": [3, 11, 2], "implementation": "cpython", "flags": "", "system": "linux", "has_ensurepip": False,
-    "other_pythons": {}, "cache": "/home/pi/.cache/edgeprof", "unwritable": None, "free_bytes": 10**10,
-    "environments": [],
-}  # fmt: skip
 
 
 @pytest.fixture
@@ -128,7 +115,12 @@ class Garbling:
 def test_runtimes_are_brought_tried_named_left_alone_the_second_time_and_removed(sshd: Sshd, tmp_path: Path) -> None:
     edgeprof = CommandLine(tmp_path, sshd.client_environment())
     (sshd.home / "notes.txt").write_text("the owner's\n")
-    edgeprof.run("devices", "add", "board", sshd.address, "--python", sys.executable)
+    runtimes = sshd.home / ".cache" / "edgeprof" / "runtimes"
+    for name in ("tflite-2.13-replaced", "tflite-2.12-somebody-s"):
+        (runtimes / name / "bin").mkdir(parents=True)
+    (runtimes.parent / "made-parent").touch()
+    old = f"tflite={runtimes / 'tflite-2.13-replaced' / 'bin' / 'python'}"
+    edgeprof.run("devices", "add", "board", sshd.address, "--python", sys.executable, "--runtime-python", old)
 
     first = edgeprof.run("devices", "setup", "board", "--runtime", "litert,tflite")
 
@@ -137,7 +129,9 @@ def test_runtimes_are_brought_tried_named_left_alone_the_second_time_and_removed
     pythons = Fleet.read(tmp_path / "edgeprof" / "fleet.toml").device("board").pythons
     assert pythons.keys() == {"litert", "tflite"}
     assert all(Path(python).is_relative_to(sshd.home) and Path(python).exists() for python in pythons.values())
-    assert list((sshd.home / ".cache" / "edgeprof" / "uploads").iterdir()) == []
+    assert list((runtimes.parent / "uploads").iterdir()) == []
+    assert not (runtimes / "tflite-2.13-replaced").exists()
+    assert (runtimes / "tflite-2.12-somebody-s").exists()
 
     again = edgeprof.run("devices", "setup", "board", "--runtime", "litert", "--runtime", "tflite")
 
@@ -325,14 +319,6 @@ def test_a_python_that_is_too_old_is_told(sshd: Sshd, tmp_path: Path) -> None:
 
     with sshd.link(bench.device) as link, pytest.raises(NoPython, match=r"is Python 3.8"):
         bench.setting(link)
-
-
-def stand_in(folder: Path, facts: dict[str, Any]) -> str:
-    """A program in the place of a device's Python that gives one answer, whatever it is asked."""
-    path = folder / "stand-in-python"
-    path.write_text(f"#!/bin/sh\ncat <<'EOF'\nedgeprof-setup {json.dumps(COMMON | facts)}\nEOF\n")
-    path.chmod(0o755)
-    return str(path)
 
 
 @pytest.mark.parametrize(
