@@ -48,7 +48,6 @@ MODEL_NAMES = (
     ("operators",),
     ("structure",),
     ("described",),
-    ("loops", "operators"),
     ("output_check", "outputs"),
     ("profile", "inputs"),
     ("profile", "outputs"),
@@ -78,8 +77,9 @@ def anonymous(run: Run, device: str, words: Collection[str]) -> dict[str, Any]:
             output_values=(),
         ),
     )
-    known = _pattern({*words, run.device, *_meter_words(run)} - {device})
-    scrubbed: dict[str, Any] = _scrubbed(plain(bare), known, ())
+    values = plain(bare)
+    known = _pattern({*words, run.device, *_meter_words(values)} - {device})
+    scrubbed: dict[str, Any] = _scrubbed(values, known, ())
     _check(scrubbed, known, "run")
     return scrubbed
 
@@ -113,18 +113,19 @@ def _without_files(job: Job) -> Job:
     )
 
 
-def _meter_words(run: Run) -> set[str]:
+def _meter_words(value: Any) -> set[str]:
     """What follows the kind in the names of meters elsewhere: hosts, serial numbers."""
-    energy = run.profile.energy
-    traces = [energy.trace] if energy is not None and energy.trace is not None else []
-    names = [trace.meter.name for trace in traces]
-    names += [run.profile.job.energy.meter] if run.profile.job.energy is not None else []
-    return {
-        word
-        for kind, _, place in (name.partition(":") for name in names)
-        if kind in METERS_ELSEWHERE
-        for word in (place, place.partition("?")[0].partition("/")[0])
-    }
+    if isinstance(value, list):
+        return {word for item in value for word in _meter_words(item)}
+    if not isinstance(value, dict):
+        return set()
+    words = {word for item in value.values() for word in _meter_words(item)}
+    meter = value.get("meter")
+    name = meter.get("name") if isinstance(meter, dict) else meter
+    kind, _, place = str(name).partition(":")
+    if kind in METERS_ELSEWHERE:
+        words |= {place, place.partition("?")[0].partition("/")[0]}
+    return words
 
 
 def _pattern(words: Collection[str]) -> re.Pattern[str] | None:
@@ -143,11 +144,19 @@ def _scrubbed(value: Any, known: re.Pattern[str] | None, path: tuple[str, ...]) 
     if not isinstance(value, str):
         return value
     text = known.sub(REMOVED, value) if known is not None else value
-    if any(path[: len(names)] == names for names in MODEL_NAMES):
+    if _is_name(path):
         return text
     for private in PRIVATE:
         text = private.sub(REMOVED, text)
     return text
+
+
+def _is_name(path: tuple[str, ...]) -> bool:
+    """Of something in a model, or of a meter (hwmon:ina226@1-0040); reasons beside such names are texts."""
+    if path[-1] == "meter" or path[-2:] == ("meter", "name"):
+        return True
+    is_in_model = any(path[: len(names)] == names for names in MODEL_NAMES)
+    return is_in_model and (path[0] == "structure" or not path[-1].endswith("missing"))
 
 
 def _check(value: Any, known: re.Pattern[str] | None, where: str) -> None:

@@ -111,13 +111,13 @@ def _check_head(head: _Head, where: str) -> None:
 def _run(shared: _Shared, bundle_digest: str, where: str) -> Run:
     try:
         content = json.loads(bytes(shared.run))
-    except (ValueError, RecursionError) as error:
-        raise StoreError(f"{where}: not JSON: {error}", ASK) from error
-    if shared.digest != _digest(content):
-        raise StoreError(f"{where}: digest: the run is not what was shared", ASK)
-    check_texts(content, where)
-    run = decode_run(bytes(shared.run), where)
-    _check_known(content, plain(run), where)
+        if shared.digest != _digest(content):
+            raise StoreError(f"{where}: digest: the run is not what was shared", ASK)
+        check_texts(content, where)
+        run = decode_run(bytes(shared.run), where)
+        _check_known(content, plain(run), where)
+    except (ValueError, RecursionError) as error:  # numbers beyond all bounds, lists in lists without end
+        raise StoreError(f"{where}: not the JSON of a run: {error}", ASK) from error
     check_plausible(run, where)
     # Names of one's own devices and runs can be neither taken nor imitated.
     return dataclasses.replace(

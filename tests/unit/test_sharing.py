@@ -16,7 +16,7 @@ from edgeprof.run import Run
 from edgeprof.sharing import read_bundle, write_bundle
 from edgeprof.statistics import summarise
 from edgeprof.verdict import judge
-from tests.unit.energy_cases import Truth, simulated
+from tests.unit.energy_cases import METER, Truth, simulated
 from tests.unit.run_factory import make_run
 
 WORDS = {"anns-desk", "ann", "pi-in-the-cellar", "cellar.example.org"}
@@ -70,6 +70,18 @@ def test_a_meter_beside_the_device_is_known_by_its_kind_alone() -> None:
 
     assert "004711" not in text
     assert "joulescope" in text
+
+
+def test_a_meter_of_the_device_keeps_its_name_and_a_node_its_path() -> None:
+    run = make_run()
+    energy = simulated(Truth(), seed=1, meter=dataclasses.replace(METER, name="hwmon:ina226@1-0040"))
+    operators = (dataclasses.replace(run.operators[0], nodes=("/backbone/stem/Conv",)), *run.operators[1:])
+    run = dataclasses.replace(run, profile=dataclasses.replace(run.profile, energy=energy), operators=operators)
+
+    text = write_bundle([run], WORDS).decode()
+
+    assert "hwmon:ina226@1-0040" in text
+    assert "/backbone/stem/Conv" in text
 
 
 def test_what_is_computed_from_a_shared_run_is_what_was_computed_before() -> None:
@@ -199,6 +211,17 @@ def test_text_that_is_no_json_or_endlessly_deep_is_refused() -> None:
     for data in (b'{"format": "edgeprof-bundle"', b'{"format":"edgeprof-bundle","version":1,"runs":' + b"[" * 100_000):
         with pytest.raises(StoreError, match="not a bundle"):
             read_bundle(data, "odd.json")
+
+
+@pytest.mark.parametrize(
+    "value", ["1e999", "NaN", "[" * 900 + "]" * 900, "9" * 5000], ids=["e999", "nan", "deep", "long"]
+)
+def test_numbers_and_lists_without_end_are_refused(value: str) -> None:
+    text = write_bundle([make_run()], ()).decode()
+    assert '"seed": 0' in text
+
+    with pytest.raises(StoreError, match=r"^odd\.json: "):
+        read_bundle(text.replace('"seed": 0', f'"seed": {value}', 1).encode(), "odd.json")
 
 
 def test_a_file_that_is_too_large_is_refused_unread() -> None:
