@@ -216,15 +216,11 @@ def import_runs(files: tuple[str, ...], place: str | None) -> None:
     that was made with --share everything is checked first, and its devices are called shared-...; it may be anybody's.
     - is standard input.
     """
-    from edgeprof.reports.document import read_documents, read_lineage
-    from edgeprof.sharing import is_bundle, read_bundle
+    from edgeprof.reports.document import read_lineage
+    from edgeprof.sharing import is_bundle
 
     texts = [(_text_of(file), _name_of(file)) for file in files]
-    found = [
-        run
-        for text, where in texts
-        for run in (read_bundle(text, where) if is_bundle(text) else read_documents(text, where))
-    ]
+    found = [run for text, where in texts for run in _runs_in(text, where)]
     lineage = [edge for text, where in texts if not is_bundle(text) for edge in read_lineage(text, where)]
     with open_store(place) as store:
         imported = store.import_runs(found, lineage)
@@ -320,9 +316,15 @@ def _is_file(reference: str) -> bool:
 
 
 def _read_file(name: str) -> tuple[Run, ...]:
-    from edgeprof.reports.document import read_documents
+    return _runs_in(_text_of(name), _name_of(name))
 
-    return read_documents(_text_of(name), _name_of(name))
+
+def _runs_in(text: bytes, where: str) -> tuple[Run, ...]:
+    """Of documents of ours, or of a bundle of anybody's, which is checked."""
+    from edgeprof.reports.document import read_documents
+    from edgeprof.sharing import is_bundle, read_bundle
+
+    return read_bundle(text, where) if is_bundle(text) else read_documents(text, where)
 
 
 def _name_of(name: str) -> str:

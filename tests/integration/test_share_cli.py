@@ -43,8 +43,10 @@ def test_a_real_run_is_shared_without_its_maker_and_kept_by_a_stranger(shared: C
     stranger = CommandLine(shared.folder / "stranger")
     stranger.folder.mkdir()
 
+    looked_at = stranger.run("runs", "show", "../bundle.json")
     imported = [stranger.run("runs", "import", "../bundle.json") for _ in range(2)]
 
+    assert looked_at.returncode == 0, looked_at.stderr
     assert [done.returncode for done in imported] == [0, 0]
     assert imported[0].stdout.startswith("imported shared-")
     assert imported[1].stdout == "1 here already\n"
