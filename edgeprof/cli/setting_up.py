@@ -48,8 +48,10 @@ def setup(name: str, runtimes: tuple[str, ...], python: str | None, upgrade: boo
     wanted = _runtimes(runtimes)
     if device.scheme == "local":
         return _set_up_here(wanted, dry_run)
-    if device.scheme != "ssh" or device.board is not None:
+    if device.board is not None:
         raise UsageError(f"{name} simulates a board: it needs no runtime", "profile on it right away")
+    if device.scheme != "ssh":
+        raise UsageError(f"{name} is not reached over SSH", "runtimes are brought over SSH alone")
     if python is not None:
         device = msgspec.structs.replace(device, python=python)
     with open_link(device) as link:

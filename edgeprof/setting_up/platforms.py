@@ -70,6 +70,11 @@ def way_out(facts: Facts, runtime: str, name: str) -> str:
             "wheels of runtimes are built for glibc, and this system has musl: use a system with glibc (Debian, "
             "Raspberry Pi OS), or a Debian container there that has an sshd and a Python of its own"
         )
+    if facts.libc != "glibc":
+        return (
+            "wheels of runtimes are built for glibc, which this Python does not use: give another Python there by "
+            "--python, or one in a Debian system inside that one (on a phone: Termux's proot)"
+        )
     if facts.is_narrow:
         return f"the kernel is 64-bit already: install the 64-bit image of the same system there; or {OWN_INDEX}"
     if facts.bits == 32:

@@ -43,7 +43,7 @@ def why_not() -> str | None:
     if (system.get("ID"), system.get("VERSION_ID")) != ("debian", "12"):
         # Its packages are fetched as the host's are, and tflite-runtime 2.14 needs this one's Python 3.11.
         return f"no emulated arm64 device: it is made of Debian 12, and this is {system.get('PRETTY_NAME')}"
-    needed = ("qemu-aarch64-static", "mmdebstrap", "arch-test", "unshare", "ssh-keygen")
+    needed = ("qemu-aarch64-static", "mmdebstrap", "arch-test", "unshare", "ssh-keygen", "ip")
     missing = [name for name in needed if shutil.which(name) is None]
     if missing:
         return f"no emulated arm64 device: {', '.join(missing)} missing: run tools/arm64.sh"

@@ -96,6 +96,7 @@ def test_markers_are_those_of_the_device() -> None:
         ({"python": (3, 15, 0), "other_pythons": {"3.12": "/opt/python3.12"}}, "onnxruntime", "/opt/python3.12"),
         ({"python": (3, 15, 0)}, "onnxruntime", "install another Python"),
         ({"libc": "musl", "bits": 32}, "onnxruntime", "glibc (Debian"),
+        ({"libc": "libc", "libc_version": None}, "onnxruntime", "Termux's proot"),
     ],
 )
 def test_the_nearest_way_out_is_named(changes: dict[str, object], runtime: str, words: str) -> None:
