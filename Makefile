@@ -30,7 +30,7 @@ check: setup    ## format, lint, types, import rules, the agent's Python floor
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/vermin -q --no-tips --violations --target=3.9- --backport dataclasses --backport typing device_agents
+	$(BIN)/vermin -q --no-tips --violations --target=3.9- --backport dataclasses --backport typing device_agents edgeprof/setting_up/on_device.py
 
 test: setup     ## the whole test suite
 	sh tools/sshd.sh

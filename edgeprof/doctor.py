@@ -107,21 +107,15 @@ def _runtime(device: Device, agent: Agent, runtime: str) -> tuple[Finding, bool]
         return Finding(level="note", what=f"{runtime}: unknown to the agent"), False
     if info.reason is None:
         return Finding(level="ok", what=f"{runtime} {info.version or ''}".strip()), True
-    advice = _how_to_install(device, runtime, agent.hello.cache_dir)
+    advice = _how_to_install(device, runtime)
     return Finding(level="note", what=f"{runtime}: {info.reason}", advice=advice), False
 
 
-def _how_to_install(device: Device, runtime: str, cache_dir: str) -> str:
-    if runtime == "tflite":
-        if device.scheme == "local":
-            return "edgeprof devices setup local --runtime tflite"
-        folder = f"{cache_dir.removesuffix('/.cache/edgeprof')}/tflite"  # nothing on the device would expand a ~
-        return (
-            f"there: python3.11 -m venv {folder} && {folder}/bin/pip install tflite-runtime==2.14.0 'numpy<2'; here: "
-            f"edgeprof devices add {device.name} {device.address} --runtime-python tflite={folder}/bin/python"
-        )
+def _how_to_install(device: Device, runtime: str) -> str:
+    if device.scheme == "ssh" or runtime == "tflite":
+        return f"edgeprof devices setup {device.name} --runtime {runtime}"
     package = {"onnxruntime": "onnxruntime", "litert": "ai-edge-litert"}[runtime]
-    return f"there: {device.python} -m pip install {package} (in a virtual environment, see --python)"
+    return f"{device.python} -m pip install {package} (in a virtual environment, see --python)"
 
 
 def meters(device: Device) -> tuple[wire.MeterInfo, ...]:

@@ -14,6 +14,7 @@ EdgeprofError
 ├── AgentError                  reached, but the agent cannot work there
 │   ├── NoPython                no Python, or one that is too old
 │   ├── NoSpace                 the device's disk is full
+│   ├── NoWheel                 no wheel of a runtime fits its Python, C library or architecture
 │   ├── ProtocolError           the peer does not speak the protocol
 │   ├── AgentLost               the agent stopped answering
 │   └── JobRefused              the device said no, and why
@@ -97,6 +98,10 @@ class NoPython(AgentError):
 
 class NoSpace(AgentError):
     """The device's disk is full."""
+
+
+class NoWheel(AgentError):
+    """No wheel of a runtime fits the device's Python, C library or architecture."""
 
 
 class ProtocolError(AgentError):

@@ -374,6 +374,8 @@ def _body(device: Device) -> dict[str, Any]:
 
 
 def _change(table: Any, body: dict[str, Any]) -> None:
+    if "pythons" not in body and "pythons" in table:
+        del table["pythons"]  # the last environment was removed; other keys are changed and never taken away
     for key, value in body.items():
         if isinstance(value, dict):
             inline = tomlkit.inline_table()

@@ -12,7 +12,8 @@ import msgspec
 
 from device_agents import wire
 from edgeprof.deadlines import Deadlines
-from edgeprof.errors import AgentError, AgentLost, NoPython, NoSpace, ProtocolError, TransferError
+from edgeprof.errors import AgentError, NoPython, NoSpace, ProtocolError, TransferError
+from edgeprof.hearing import hear, lines, no_start
 from edgeprof.links import Link, Process
 from edgeprof.packing import PackedAgent, pack_agent
 
@@ -27,6 +28,7 @@ import hashlib, json, os, sys
 digest, base = sys.argv[1], os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
 folder = os.path.join(base, "edgeprof", "agents")
 path = os.path.join(folder, digest + ".pyz")
+was_there = os.path.isdir(base)
 said = {"python": list(sys.version_info[:3]), "folder": folder, "path": path, "present": False}
 said["free"] = said["error"] = None
 def is_ours(name):
@@ -38,6 +40,8 @@ try:
     except OSError:
         if not os.path.isdir(folder):  # several hosts come for the first time at once
             raise
+    if not was_there:  # `devices clean` then takes that folder along
+        open(os.path.join(base, "edgeprof", "made-parent"), "w").close()
     if len(sys.argv) > 2:
         if is_ours(sys.argv[2]):
             os.rename(sys.argv[2], path)
@@ -51,8 +55,6 @@ except Exception:
 print("edgeprof-probe " + json.dumps(said))
 """
 HELLO_MARK = b'{"id":0,"reply":"hello"'
-# What a login shell may print before our program says its first line.
-MAX_BANNER_LINES = 1000
 # An agent leaves when its host was silent for so many times as long as the host would wait for a word of it.
 SILENCES = 4
 
@@ -141,11 +143,12 @@ class Launch:
 
     def _probe(self, packed: PackedAgent, upload: str | None = None) -> _Probe:
         arguments = [packed.digest] if upload is None else [packed.digest, upload]
-        process = self._link.start([self._python, "-c", PROBE, *arguments])
+        argv = [self._python, "-c", PROBE, *arguments]
+        said = hear(self._link, argv, PROBE_MARK, name=self._name, within_s=self._deadlines.start_s)
         try:
-            probe = self._read_probe(process)
-        finally:
-            process.close()
+            probe = msgspec.json.decode(said, type=_Probe)
+        except msgspec.DecodeError as error:
+            raise ProtocolError(f"{self._name}: the probe answered garbage: {error}") from error
         if probe.python[:2] < OLDEST_PYTHON:
             have, need = ".".join(map(str, probe.python)), ".".join(map(str, OLDEST_PYTHON))
             raise NoPython(
@@ -156,49 +159,6 @@ class Launch:
             kind = NoSpace if "space" in probe.error.lower() else AgentError
             raise kind(f"{self._name}: the agent cannot be kept in {probe.folder}: {probe.error}", "make room there")
         return probe
-
-    def _read_probe(self, process: Process) -> _Probe:
-        for line in self._lines(process):
-            _, mark, said = line.partition(PROBE_MARK)  # a banner may end without a line end
-            if mark:
-                try:
-                    return msgspec.json.decode(said, type=_Probe)
-                except msgspec.DecodeError as error:
-                    raise ProtocolError(f"{self._name}: the probe answered garbage: {error}") from error
-        raise self._no_start(process)
-
-    def _lines(self, process: Process) -> Iterator[bytes]:
-        """Lines as they come, until the output ends or the start deadline is over."""
-        until = time.monotonic() + self._deadlines.start_s
-        for _ in range(MAX_BANNER_LINES):
-            try:
-                line = process.read_line(max(0.0, until - time.monotonic()), wire.MAX_REPLY_BYTES)
-            except TimeoutError as error:
-                raise AgentLost(
-                    f"{self._name}: {self._python} said nothing within {self._deadlines.start_s:.0f} s",
-                    "does the login shell there wait for input, or is the device very busy?",
-                ) from error
-            if line is None:
-                return
-            yield line
-
-    def _no_start(self, process: Process) -> AgentError:
-        """Why a program ended without the line that was expected."""
-        try:
-            code = process.wait(self._deadlines.answer_s)
-        except TimeoutError:
-            code = None
-        tail = process.stderr_tail().strip()
-        if code in (126, 127) or "not found" in tail or "No such file" in tail:
-            return NoPython(
-                f"{self._name}: there is no Python under the name {self._python}",
-                f"install python3 there, or name one: edgeprof devices add {self._name} ... --python /path/python3",
-            )
-        said = f": {tail.splitlines()[-1]}" if tail else " and said nothing"
-        return AgentError(
-            f"{self._name}: {self._python} ended with code {code}{said}",
-            f"try it by hand: {self._python} -c 'print(1)'; a start-up file of the shell may end the session",
-        )
 
     def _push(self, packed: PackedAgent, probe: _Probe) -> _Probe:
         if probe.free is not None and probe.free < 2 * len(packed.data):
@@ -215,7 +175,7 @@ class Launch:
         return installed
 
     def _read_hello(self, process: Process) -> wire.Hello:
-        for line in self._lines(process):
+        for line in lines(process, self._python, name=self._name, within_s=self._deadlines.start_s):
             start = line.find(HELLO_MARK)  # what stands before it is a login banner
             if start >= 0:
                 hello: wire.Hello = decode(envelope(line[start:], self._name), self._name)
@@ -224,4 +184,4 @@ class Launch:
                         f"{self._name}: the agent speaks protocol {hello.protocol}, not {wire.PROTOCOL}"
                     )
                 return hello
-        raise self._no_start(process)
+        raise no_start(process, self._python, name=self._name, within_s=self._deadlines.answer_s)

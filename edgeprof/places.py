@@ -7,7 +7,16 @@ from pathlib import Path
 
 import platformdirs
 
-__all__ = ["config_dir", "data_dir", "fleet_file", "identity_file", "known_hosts_file", "own_store", "store_place"]
+__all__ = [
+    "config_dir",
+    "data_dir",
+    "fleet_file",
+    "identity_file",
+    "known_hosts_file",
+    "own_store",
+    "store_place",
+    "wheels_dir",
+]
 
 # One folder for everything, for tests, containers and people who want to see it all in one place.
 HOME_VARIABLE = "EDGEPROF_HOME"
@@ -39,6 +48,12 @@ def known_hosts_file() -> Path:
 def identity_file() -> Path:
     """The key made by `devices add --install-key` for people who have none; ~/.ssh is left alone."""
     return config_dir() / "id_ed25519"
+
+
+def wheels_dir() -> Path:
+    """Wheels that were fetched for devices; fetched again where they are gone."""
+    home = os.environ.get(HOME_VARIABLE)
+    return (Path(home).expanduser() if home else platformdirs.user_cache_path("edgeprof")) / "wheels"
 
 
 def own_store() -> Path:

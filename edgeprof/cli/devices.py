@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeprof.cli.device_facts import cluster_lines, clusters, fleet, plain, topology
-from edgeprof.cli.doctor import doctor, setup
+from edgeprof.cli.doctor import doctor
 from edgeprof.cli.holders import list_devices, unlock
+from edgeprof.cli.setting_up import clean, setup
 
 if TYPE_CHECKING:
     from device_agents.wire import MeterInfo, Topology
@@ -35,6 +36,7 @@ def devices() -> None:
 
 devices.add_command(doctor)
 devices.add_command(setup)
+devices.add_command(clean)
 devices.add_command(list_devices)
 devices.add_command(unlock)
 

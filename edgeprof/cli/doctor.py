@@ -1,4 +1,4 @@
-"""`edgeprof devices doctor` and `setup`: what a device lacks, and how to mend it."""
+"""`edgeprof devices doctor`: what a device lacks, and how to mend it."""
 
 from __future__ import annotations
 
@@ -33,22 +33,3 @@ def doctor(name: str, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({"device": name, "findings": [dataclasses.asdict(f) for f in findings]}, indent=1))
     return int(any(f.level == "problem" for f in findings))
-
-
-@click.command(epilog="\b\nExample:\n  edgeprof devices setup local --runtime tflite")
-@click.argument("name")
-@click.option("--runtime", type=click.Choice(["tflite"]), required=True, help="The runtime to set up.")
-def setup(name: str, runtime: str) -> int:
-    """Set up a runtime that needs an environment of its own; so far on this machine alone.
-
-    On another device, `edgeprof devices doctor NAME` prints the commands to type there.
-    """
-    from edgeprof.errors import UsageError
-    from edgeprof.fleet import Fleet
-    from edgeprof.places import fleet_file
-    from edgeprof.provision import set_up_tflite_here
-
-    if Fleet.read(fleet_file()).device(name).scheme != "local":
-        raise UsageError(f"{name} is not this machine", f"edgeprof devices doctor {name} says what to type there")
-    click.echo(f"{runtime} is ready in {set_up_tflite_here()}")
-    return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -115,7 +115,8 @@ Examples:
   edgeprof runs export latest --json run.json
   edgeprof runs export 20260131 --csv operators.csv
   edgeprof runs export latest --csv - --samples
-  edgeprof runs export latest --trace trace.json      open it in https://ui.perfetto.dev"""
+  edgeprof runs export latest --trace trace.json      open it in https://ui.perfetto.dev
+  edgeprof runs export latest --share bundle.json     for strangers: without names, addresses and paths"""
 
 
 @runs.command(epilog=EXPORT_EPILOG)
@@ -124,6 +125,12 @@ Examples:
 @click.option("--csv", "csv_target", metavar="FILE", help="A row per operator.")
 @click.option("--samples", is_flag=True, help="With --csv: a row per latency sample instead.")
 @click.option("--trace", "trace_target", metavar="FILE", help="One inference, in Chrome's trace format.")
+@click.option(
+    "--share",
+    "share_target",
+    metavar="FILE",
+    help="A bundle that anybody may have: without names, addresses, paths and serial numbers.",
+)
 @store_option
 def export(
     references: tuple[str, ...],
@@ -131,6 +138,7 @@ def export(
     csv_target: str | None,
     samples: bool,
     trace_target: str | None,
+    share_target: str | None,
     place: str | None,
 ) -> None:
     """Write runs to files; - is standard output.
@@ -140,9 +148,9 @@ def export(
     from edgeprof.cli.output import write_text
     from edgeprof.errors import UsageError
 
-    targets = [target for target in (json_target, csv_target, trace_target) if target is not None]
+    targets = [target for target in (json_target, csv_target, trace_target, share_target) if target is not None]
     if not targets:
-        raise UsageError("nothing says what to write", "give --json FILE, --csv FILE or --trace FILE")
+        raise UsageError("nothing says what to write", "give --json FILE, --csv FILE, --trace FILE or --share FILE")
     if len(set(targets)) < len(targets):
         raise UsageError("two formats would be written to the same place", "name another file for each")
     if samples and csv_target is None:
@@ -152,16 +160,17 @@ def export(
     # Everything is made before anything is written: a run without operators leaves no half of an export.
     texts = [
         (target, _rendered(kind, found, lineage))
-        for kind, target in _kinds(json_target, csv_target, samples, trace_target)
+        for kind, target in _kinds(json_target, csv_target, samples, trace_target, share_target)
     ]
     for target, text in texts:
         write_text(target, text)
 
 
 def _kinds(
-    json_target: str | None, csv_target: str | None, samples: bool, trace_target: str | None
+    json_target: str | None, csv_target: str | None, samples: bool, trace_target: str | None, share_target: str | None
 ) -> list[tuple[str, str]]:
     asked = [("json", json_target), ("samples" if samples else "operators", csv_target), ("trace", trace_target)]
+    asked.append(("share", share_target))
     return [(kind, target) for kind, target in asked if target is not None]
 
 
@@ -179,6 +188,11 @@ def _rendered(kind: str, found: Sequence[Run], lineage: dict[str, tuple[Descent,
         from edgeprof.reports.document import write_documents
 
         return write_documents(found, lineage)
+    if kind == "share":
+        from edgeprof.places import fleet_file
+        from edgeprof.sharing import own_names, write_bundle
+
+        return write_bundle(found, own_names(fleet_file()))
     if kind == "trace":
         from edgeprof.reports.trace import trace_json
 
@@ -191,21 +205,23 @@ def _rendered(kind: str, found: Sequence[Run], lineage: dict[str, tuple[Descent,
 @runs.command(
     "import",
     short_help="Keep runs that were exported elsewhere.",
-    epilog="Example: edgeprof runs import run.json colleague/*.json",
+    epilog="Example: edgeprof runs import run.json colleague/*.json bundle.json",
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @store_option
 def import_runs(files: tuple[str, ...], place: str | None) -> None:
     """Keep runs that were exported elsewhere; all of them or none.
 
-    A run that is here already is left alone. What the files say of how the models were made is kept too. - is standard
-    input.
+    A run that is here already is left alone. What the files say of how the models were made is kept too. Of a bundle
+    that was made with --share everything is checked first, and its devices are called shared-...; it may be anybody's.
+    - is standard input.
     """
-    from edgeprof.reports.document import read_documents, read_lineage
+    from edgeprof.reports.document import read_lineage
+    from edgeprof.sharing import is_bundle
 
     texts = [(_text_of(file), _name_of(file)) for file in files]
-    found = [run for text, where in texts for run in read_documents(text, where)]
-    lineage = [edge for text, where in texts for edge in read_lineage(text, where)]
+    found = [run for text, where in texts for run in _runs_in(text, where)]
+    lineage = [edge for text, where in texts if not is_bundle(text) for edge in read_lineage(text, where)]
     with open_store(place) as store:
         imported = store.import_runs(found, lineage)
     for run_id in imported.added:
@@ -300,9 +316,15 @@ def _is_file(reference: str) -> bool:
 
 
 def _read_file(name: str) -> tuple[Run, ...]:
-    from edgeprof.reports.document import read_documents
+    return _runs_in(_text_of(name), _name_of(name))
 
-    return read_documents(_text_of(name), _name_of(name))
+
+def _runs_in(text: bytes, where: str) -> tuple[Run, ...]:
+    """Of documents of ours, or of a bundle of anybody's, which is checked."""
+    from edgeprof.reports.document import read_documents
+    from edgeprof.sharing import is_bundle, read_bundle
+
+    return read_bundle(text, where) if is_bundle(text) else read_documents(text, where)
 
 
 def _name_of(name: str) -> str:
@@ -313,9 +335,20 @@ def _text_of(name: str) -> bytes:
     from edgeprof.errors import StoreError
 
     try:
-        return sys.stdin.buffer.read() if name == STANDARD_INPUT else Path(name).read_bytes()
+        if name == STANDARD_INPUT:
+            return _bounded(sys.stdin.buffer)
+        with Path(name).open("rb") as file:
+            return _bounded(file)
     except OSError as error:
         raise StoreError(f"{name}: cannot be read: {error.strerror}", "check the name of the file") from error
+
+
+def _bounded(file: BinaryIO) -> bytes:
+    """All of a file; of a stranger's bundle no more than is accepted, and a byte by which that shows."""
+    from edgeprof.sharing import HEAD_BYTES, MAX_BYTES, is_bundle
+
+    head = file.read(HEAD_BYTES)
+    return head + (file.read(MAX_BYTES + 1 - len(head)) if is_bundle(head) else file.read())
 
 
 def _listed(row: StoredRun, run: Run | StoreError) -> ListedRun:

@@ -56,6 +56,35 @@ def test_the_tutorial_can_be_followed_to_its_end(tmp_path: Path, sshd: Sshd) -> 
         assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.ssh
+@pytest.mark.slow
+def test_the_page_about_setting_up_can_be_followed_to_its_end(tmp_path: Path, sshd: Sshd) -> None:
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    typed = CommandLine(tmp_path, sshd.client_environment())
+    page = ROOT / "docs" / "how-to" / "setup.md"
+    lines = typed_lines(page)
+    assert len(lines) == 9
+
+    said = []
+    for line in lines:
+        program, *arguments = shlex.split(
+            line.replace("ssh://pi@raspberrypi.local", f"{sshd.address} --python {sys.executable}")
+        )
+        if program == "python":
+            subprocess.run([sys.executable, *arguments], cwd=tmp_path, check=True)
+            continue
+        done = typed.run(*arguments)
+        assert done.returncode == 0, f"$ {line}\n{done.stdout}\n{done.stderr}"
+        said.append(done.stdout)
+
+    assert "would take" in said[2]
+    assert said[3].count("is ready: a tiny model gave the right answer") == 2
+    assert list(sshd.home.iterdir()) == []
+    # Whatever is not typed here needs a board, and says so.
+    for before in page.read_text().split("```sh\n")[:-1]:
+        assert "**On the board**" in before.splitlines()[-3] + before.splitlines()[-2]
+
+
 @pytest.mark.slow
 def test_the_page_about_simulated_boards_can_be_followed_to_its_end(tmp_path: Path) -> None:
     (tmp_path / "docs").symlink_to(ROOT / "docs")

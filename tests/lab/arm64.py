@@ -10,11 +10,13 @@ import platform
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 from edgeprof.fleet import Device
 from tests.integration.command_line import CommandLine
 from tests.integration.sshd import Sshd
+from tests.lab.only_link import OnlyLink
 
 HERE = Path(__file__).parent
 # The host's: programs under qemu-user may ask for any of them.
@@ -29,6 +31,9 @@ CPUINFO = "".join(
 PYTHON, TFLITE_PYTHON = "/opt/edgeprof/bin/python", "/opt/tflite/bin/python"
 # What rootfs.sh ends with then.
 PACKAGES_MISSING = 4
+# In a network of its own a device has a loopback interface and nothing else; a program there takes what comes in.
+ONLY_LINK = HERE / "only_link.py"
+ONLY_LOOPBACK = 'ip link set lo up && { "$0" "$1" "$2" & } && shift 2 && exec "$@"'
 NAMESPACES = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--uts", "--ipc", "--fork")
 
 
@@ -38,7 +43,7 @@ def why_not() -> str | None:
     if (system.get("ID"), system.get("VERSION_ID")) != ("debian", "12"):
         # Its packages are fetched as the host's are, and tflite-runtime 2.14 needs this one's Python 3.11.
         return f"no emulated arm64 device: it is made of Debian 12, and this is {system.get('PRETTY_NAME')}"
-    needed = ("qemu-aarch64-static", "mmdebstrap", "arch-test", "unshare", "ssh-keygen")
+    needed = ("qemu-aarch64-static", "mmdebstrap", "arch-test", "unshare", "ssh-keygen", "ip")
     missing = [name for name in needed if shutil.which(name) is None]
     if missing:
         return f"no emulated arm64 device: {', '.join(missing)} missing: run tools/arm64.sh"
@@ -46,13 +51,15 @@ def why_not() -> str | None:
     return f"no emulated arm64 device: no namespaces of our own: {tried.stderr.strip()}" if tried.returncode else None
 
 
-def rootfs() -> Path:
+def rootfs(content: str = "full") -> Path:
     """The file system of the device: from the cache, or built, which takes half a minute and the network.
+
+    "bare" is Debian with Python and without any runtime.
 
     Raises:
         NoPackages: Debian's packages cannot be had.
     """
-    done = subprocess.run(["sh", str(HERE / "rootfs.sh")], stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(["sh", str(HERE / "rootfs.sh"), content], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode == PACKAGES_MISSING:
         raise NoPackages("no emulated arm64 device: Debian's packages cannot be had")
     done.check_returncode()
@@ -73,7 +80,8 @@ class Arm64Device(Sshd):
     """A context manager; its sshd is the first process of the device, and killing it cuts the power.
 
     `looks_real` hides the host's /proc/cpuinfo, which gives the emulation away, behind a real board's. Without
-    `lists_cpus` the device has no /sys/devices/system/cpu, as in some containers.
+    `lists_cpus` the device has no /sys/devices/system/cpu, as in some containers. With `only_link` it has no network:
+    what is connected to its port here is carried to its sshd through a socket in `folder` (only_link.py).
     """
 
     def __init__(
@@ -84,13 +92,17 @@ class Arm64Device(Sshd):
         cpu: str = "cortex-a72",
         looks_real: bool = False,
         lists_cpus: bool = True,
+        only_link: bool = False,
     ) -> None:
         script = ("sh", str(HERE / "device.sh"), str(rootfs), str(folder), cpu)
         # sshd drops the environment, and takes the first SetEnv only.
         options = (f"SetEnv HOME={folder / 'home'} QEMU_CPU={cpu} EDGEPROF_LEASE={folder / 'home'}",)
         # What goes wrong before sshd runs belongs in the log that a failed start shows.
         to_log = ("sh", "-c", 'exec "$@" 2>>"$0"', str(folder / "sshd.log"))
-        super().__init__(folder, user="pi", options=options, prefix=(*to_log, *NAMESPACES, *script))
+        wired = (sys.executable, str(ONLY_LINK), str(folder / "link"))
+        apart = ("--net", "sh", "-c", ONLY_LOOPBACK, *wired) if only_link else ()
+        super().__init__(folder, user="pi", options=options, prefix=(*to_log, *NAMESPACES, *apart, *script))
+        self._only_link = OnlyLink(self.port, folder / "link") if only_link else None
         self._looks_real = looks_real
         self._lists_cpus = lists_cpus
 
@@ -104,10 +116,14 @@ class Arm64Device(Sshd):
         # Of the latest start alone: it is waited for in there.
         self.log.write_text("")
         super().start()
+        if self._only_link is not None:
+            self._only_link.start()
 
     def stop(self) -> None:
         if self._process is None:
             return
+        if self._only_link is not None:
+            self._only_link.stop()
         # unshare's only child is the first process of the device, with which all others go.
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for child in children:

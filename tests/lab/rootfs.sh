@@ -2,6 +2,7 @@
 # Build the file system of the emulated arm64 device (Debian 12, with every runtime) and print where it is.
 # Nothing foreign is run: apt and pip unpack packages for arm64 natively, so no maintainer script is run either.
 # It is cached by what goes into it: this script, with its package list, and the versions in constraints.txt.
+# usage: rootfs.sh [bare]    "bare" leaves out every wheel
 # Works as root and as an ordinary user; the device must be started by the user who built it. It ends with 4 if Debian's
 # packages cannot be had.
 set -eu
@@ -9,6 +10,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(cd "$here/../.." && pwd)
 python=${PYTHON:-$repository/.venv/bin/python}
+content=${1:-full}
 suite=bookworm
 python_version=3.11
 
@@ -17,6 +19,7 @@ packages="base-files base-passwd bash coreutils dash debianutils findutils grep 
 # One environment for what can live together; tflite-runtime was built against numpy 1. The last one is there for
 # TFLite's C library alone, which no other package has.
 environments="/opt/edgeprof /opt/tflite /opt/tflite_c"
+[ "$content" != bare ] || environments=""
 wheels() {
     case $1 in
     /opt/edgeprof) echo "onnxruntime ai-edge-litert -c $repository/constraints.txt" ;;
@@ -27,6 +30,7 @@ wheels() {
 
 key=$(cat "$here/rootfs.sh" "$repository/constraints.txt" | sha256sum | cut -c1-16)
 cache=${LAB_CACHE:-$repository/.cache/arm64}
+[ "$content" = full ] || key=$key-$content
 rootfs=$cache/$key
 if [ -d "$rootfs" ]; then
     echo "$rootfs"
@@ -79,7 +83,7 @@ done
 # The same minor version compiles natively; else every emulated start compiles the standard library again.
 if "$python" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$python_version')"; then
     env -u PYTHONDONTWRITEBYTECODE "$python" -m compileall -q -j0 -s "$new" \
-        "$new/usr/lib/python$python_version" "$new/usr/lib/python3" "$new/opt" >/dev/null || true
+        "$new/usr/lib/python$python_version" "$new/usr/lib/python3" ${environments:+"$new/opt"} >/dev/null || true
 fi
 
 # Somebody else may have built the same meanwhile.
