@@ -22,7 +22,8 @@ LOOK_S = 0.005
 # A host that was told of a submitted job follows it after some milliseconds, on a busy machine after some more.
 SETTLED_S = 0.5
 # Files that are locked while somebody works; the kernel unlocks them.
-STAYS = ("lock", "edgeprof.lease")
+# "made-parent" tells `devices clean` that ~/.cache was not there before us.
+STAYS = ("lock", "edgeprof.lease", "made-parent")
 
 
 class Board:

@@ -41,7 +41,8 @@ PATIENCE_S = 240.0
 ENDING_S = 60.0
 CACHE = "home/pi/.cache/edgeprof"
 # Files that are locked while somebody works; the kernel unlocks them.
-STAYS = ("lock", "edgeprof.lease")
+# "made-parent" tells `devices clean` that ~/.cache was not there before us.
+STAYS = ("lock", "edgeprof.lease", "made-parent")
 
 
 class Scene:
