@@ -332,7 +332,9 @@ class Agent:
                 refused: wire.Refused = decode(reply, self._name)
                 advice = refused.advice
                 if refused.kind in ("leased", "keeper-silent") and not advice:
-                    advice = f"wait until it is free, or take it: edgeprof devices unlock {self._name}"
+                    advice = (
+                        f"wait until it is free (--wait 10m); or throw them out: edgeprof devices unlock {self._name}"
+                    )
                 raise JobRefused(f"{self._name}: {refused.message}", advice, refused.kind, refused.detail)
             elif reply.reply == expected:
                 return decode(reply, self._name)

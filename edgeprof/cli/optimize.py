@@ -64,7 +64,14 @@ are some: numpy.savez('data.npz', image=images, labels=labels). A part of it is 
 )
 @click.option("--energy", is_flag=True, help="Measure energy too.")
 @click.option("--meter", metavar="NAME", help="What measures it, as in `edgeprof profile`.")
-@click.option("--budget-time", "most_s", type=Duration(), default="15m", show_default=True, help="Time for the race.")
+@click.option(
+    "--budget-time",
+    "most_s",
+    type=Duration(),
+    default="15m",
+    show_default=True,
+    help="Time for the race, three sweeps at least.",
+)
 @click.option("-p", "--predictor", metavar="NAME|FILE", help="Rules out what is slower for sure before the race.")
 @click.option("--explain", is_flag=True, help="Say why: operators of every file against the original's.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the files.  [default: MODEL.optimized]")

@@ -45,5 +45,5 @@ class Share(click.ParamType[float]):
         except ValueError:
             self.fail(f"{value!r} is no share: write it as 8% or 0.08", param, ctx)
         if not 0 < share < 1:
-            self.fail(f"{value} is not between 0 and 100 %", param, ctx)
+            self.fail(f"{value} is not between 0 and 100 % (one percent is 1% or 0.01)", param, ctx)
         return share

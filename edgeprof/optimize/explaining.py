@@ -6,14 +6,14 @@ Pure functions over runs with operators. Nothing is assumed of a runtime: what i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from edgeprof.operators import OperatorRow, operator_rows
+from edgeprof.operators import RESOLUTION_STEPS, OperatorRow, operator_rows
 from edgeprof.run import Run
 
-__all__ = ["Finding", "explain", "explain_against"]
+__all__ = ["Finding", "explain", "explain_against", "too_short"]
 
 # Kernels that convert between float and integers, or rearrange data, and compute nothing of the model.
 CONVERSIONS = (
@@ -99,7 +99,22 @@ def explain(name: str, run: Run) -> list[Finding]:
         *_slow_operators(name, kernels, total),
         *_refused(name, run, kernels, total),
     ]
-    return sorted((one for one in found if one.share >= WORTH_TELLING), key=lambda one: -one.cost_s)
+    return _worth_telling(found, run)
+
+
+def too_short(run: Run) -> bool:
+    """Whether its operators are too short for the clock of the profiler: what is told of them would be rounding."""
+    kernels = timed(run)
+    total = sum(one.time_s for one in kernels)
+    return sum(one.time_s for one in kernels if one.row.below_resolution) > total / 2
+
+
+def _worth_telling(found: Iterable[Finding], run: Run) -> list[Finding]:
+    """The dearest first; nothing that the steps of the profiler's clock alone could be."""
+    recorded = run.profile.operators
+    least_s = RESOLUTION_STEPS * recorded.resolution_s if recorded is not None else 0.0
+    told = [one for one in found if abs(one.share) >= WORTH_TELLING and abs(one.cost_s) >= least_s]
+    return sorted(told, key=lambda one: -one.cost_s)
 
 
 MORE_OR_NOTHING = "quantise the operators around them too, or none of them"
@@ -179,7 +194,7 @@ def explain_against(name: str, run: Run, original: Run) -> list[Finding]:
     if not total or not kernels:
         return []
     found = [*_changed_nodes(name, kernels, before, total), *_by_number(name, kernels, total)]
-    return sorted((one for one in found if abs(one.share) >= WORTH_TELLING), key=lambda one: -one.cost_s)
+    return _worth_telling(found, run)
 
 
 def by_node(kernels: Sequence[Timed]) -> Mapping[tuple[str, ...], float]:

@@ -62,6 +62,7 @@ class Workshop:
 
     `calibration` None: nothing lossy. `own_processor`: the device's is of this machine's kind, so that a file may be
     laid out for it here. `only`: beginnings of the names of what is made, all where it is empty.
+    `names` are those of all that was thought of, in the end.
     """
 
     model: ModelFile
@@ -72,6 +73,7 @@ class Workshop:
     sensitivity_s: float = 300.0
     only: tuple[str, ...] = ()
     tell: Tell = lambda text: None
+    names: list[str] = field(default_factory=list)
     _steps: dict[Path, tuple[Step, ...]] = field(default_factory=dict)
 
     @cached_property
@@ -144,7 +146,7 @@ class Workshop:
             found.append((self._static(f"static-{activations}-channel-{method}", base, arguments), arguments))
             yield found[-1][0]
         best, arguments = min(found, key=lambda pair: pair[0].bound)
-        if best.candidate is None:
+        if best.candidate is None and best.decision.reason != LEFT_OUT:
             return
         method = arguments["method"]
         for name, change in (("tensor", {"per_channel": False}), ("channel-7bit", {"seven_bits": True})):
@@ -193,6 +195,7 @@ class Workshop:
         format: str | None = None,
     ) -> Made:
         """Have a transform write a file, and the gate judge it."""
+        self.names.append(name)
         if self.only and not name.startswith((*self.only, BASE)):
             return Made(name=name, kind=kind, decision=Decision(accepted=False, reason=LEFT_OUT))
         self.tell(f"{name}: making")

@@ -7,6 +7,7 @@ be kept on others.
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprof.errors import UsageError
+from edgeprof.errors import EdgeprofError, UsageError
 from edgeprof.imports import imported
 from edgeprof.models.arrays import Array
 
@@ -33,8 +34,20 @@ NEIGHBOURS = 30
 RESAMPLES_OF_USER = 40
 
 
-class MetricError(Exception):
+class MetricError(EdgeprofError):
     """The outputs of a candidate cannot be scored."""
+
+
+MEND = (
+    "mend the function: it is called with the outputs by name, each (n, ...), and the labels (n,), and gives a number"
+)
+
+
+def _where(error: BaseException) -> str:
+    """The last line of the user's own code that an error went through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename) != Path(__file__)]
+    return f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
 
 
 @dataclass(frozen=True)
@@ -79,9 +92,11 @@ class Metric:
         try:
             score = float(self.score(found, original, labels))
         except Exception as error:  # whatever the user's code raises
-            raise MetricError(f"the metric {self.name} fails: {type(error).__name__}: {error}") from error
+            raise MetricError(
+                f"the metric {self.name} fails{_where(error)}: {type(error).__name__}: {error}", MEND
+            ) from error
         if not math.isfinite(score):
-            raise MetricError(f"the metric {self.name} gives {score}")
+            raise MetricError(f"the metric {self.name} gives {score}", MEND)
         return score
 
 
@@ -180,6 +195,9 @@ def metric_named(text: str | None, has_labels: bool, beside: Path) -> Metric:
         return Top1(TOP1, _top1)
     if name == COSINE:
         return Metric(COSINE, _cosine)
+    if ":" not in name:
+        advice = "take top1 or cosine, or write your own as file.py:name"
+        raise UsageError(f"there is no metric {name!r}", advice)
     function = imported(name, beside)
     if not callable(function):
         raise UsageError(f"{name} is no function", "give one that takes (outputs, labels) and returns a number")

@@ -159,7 +159,7 @@ def split(samples: Samples, seed: int) -> tuple[Samples, Samples]:
     """
     n = len(samples)
     n_calibration = min(MOST_CALIBRATION, max(LEAST_CALIBRATION, round(n * CALIBRATION_SHARE)))
-    require_enough(samples, n - n_calibration, LEAST_EVALUATION, f"to judge by, {n_calibration} calibrate")
+    require_enough(samples, n - n_calibration, LEAST_EVALUATION, f"to judge by ({n_calibration} are for calibrating)")
     order = np.random.default_rng(seed).permutation(n)
     return samples.take(order[:n_calibration]), samples.take(order[n_calibration:])
 
@@ -172,6 +172,6 @@ def require_enough(samples: Samples, n: int, least: int, what: str) -> None:
     """
     if n < least:
         raise InputError(
-            f"{samples.source} has {len(samples)} samples: that leaves {max(0, n)} {what}, and {least} are needed",
-            "give more samples, or those to calibrate with by themselves: --calibration FILE",
+            f"{samples.source}: of its {len(samples)} samples {max(0, n)} are left {what}, and {least} are needed",
+            "give more samples",
         )

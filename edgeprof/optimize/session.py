@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import tempfile
@@ -33,6 +34,8 @@ __all__ = ["Optimized", "Plan", "Tried", "optimize"]
 Tell = Callable[[str], None]
 # Of files that are slower than the original, so many are looked into.
 MOST_EXPLAINED = 3
+# With the number of the process.
+WORK = ".making-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +130,7 @@ def optimize(
         with _work_folder(plan.folder) as work:
             workshop = Workshop(model, work, gate, calibration, own, plan.sensitivity_s, plan.only, tell)
             made = without_twins(list(workshop.candidates()))
+            _require_known(plan.only, workshop.names)
             if plan.predictor is not None:
                 made = without_hopeless(made, predicted(made, plan.predictor))
             for one in made:
@@ -157,11 +161,28 @@ def optimize(
     )
 
 
+def _require_known(only: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse beginnings that no candidate of this model has.
+
+    Raises:
+        UsageError: there are such.
+    """
+    unknown = [one for one in only if not any(name.startswith(one) for name in names)]
+    if unknown:
+        raise UsageError(
+            f"no candidate of this model is called {' or '.join(unknown)}...", f"there are: {', '.join(names)}"
+        )
+
+
 @contextmanager
 def _work_folder(folder: Path) -> Iterator[Path]:
     """Where files are made: inside the plan's folder, on its disk, and gone afterwards, whatever happens."""
     folder.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".making-", dir=folder)).resolve()
+    for left in folder.glob(f"{WORK}*"):
+        # Of a process that was killed; its number may be another's by now, whose folder is then left once more.
+        if not Path("/proc", left.name.removeprefix(WORK).split("-")[0]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix=f"{WORK}{os.getpid()}-", dir=folder)).resolve()
     try:
         yield work
     finally:

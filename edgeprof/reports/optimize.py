@@ -12,7 +12,7 @@ from rich.text import Text
 
 from edgeprof.optimize.candidate import ORIGINAL
 from edgeprof.optimize.contest import Tried
-from edgeprof.optimize.explaining import Finding, explain, explain_against
+from edgeprof.optimize.explaining import Finding, explain, explain_against, too_short
 from edgeprof.optimize.session import Optimized
 from edgeprof.reports.quantities import duration, energy_interval, interval, plain, size
 
@@ -31,10 +31,20 @@ def render_optimized(found: Optimized, findings: list[Finding]) -> RenderableTyp
         parts.append(Text("Rejected", style="bold"))
         parts += [Text(plain(f"  {one.name}: {one.reason}")) for one in rejected]
     if findings:
-        parts.append(Text("Why", style="bold"))
+        parts.append(
+            Text("Why (shares of all that the original's operators take, as the profiler saw them)", style="bold")
+        )
         parts += [_finding(one) for one in findings]
+    short = [name for name, run in found.profiles.items() if too_short(run)]
+    if short:
+        parts.append(Text(plain(f"too short for the profiler's clock to say much of operators: {', '.join(short)}")))
     parts += [Text(plain(note), style="dim") for note in found.notes]
     parts.append(_conclusion(found))
+    kept = [
+        one.candidate.path for one in found.tried if one.name in found.front and one.kind != ORIGINAL and one.candidate
+    ]
+    if kept:
+        parts.append(Text(plain(f"files of the front: {kept[0].parent}")))
     return Group(*parts)
 
 

@@ -21,6 +21,8 @@ __all__ = ["Judged", "Outcome", "Seen", "cap_sentence", "conclusion", "judge"]
 WORDS = {"latency": "time", "energy": "energy", "edp": "energy times time"}
 # Below so many times the time a lower clock costs little.
 LITTLE_SLOWER = 1.25
+# An interval whose ends differ by so much says nothing of what is as good.
+UNDECIDED = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,16 @@ class Outcome:
     @property
     def is_default_as_good(self) -> bool:
         return self.default is not None and self.chosen.configuration == self.default.configuration
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether the default is handed over only because too little is known of it."""
+        value = self.chosen.value
+        return (
+            self.is_default_as_good
+            and bool(self.ties or self.best is not self.chosen)
+            and (value.low <= 0 or value.high / value.low > UNDECIDED)
+        )
 
 
 def judge(seen: Sequence[Seen], default: Configuration, objective: Objective) -> Outcome | None:
@@ -151,6 +163,11 @@ def conclusion(outcome: Outcome) -> str:
     missed = ""
     if budget_s is not None and not chosen.keeps_budget:
         missed = f"nothing that was measured surely keeps the latency budget of {budget_s * 1e3:.4g} ms; "
+    if outcome.is_undecided:
+        return (
+            f"{missed}undecided: the default's own {what} was not steady enough to be told from others'; "
+            "let the device come to rest, and tune again"
+        )
     if outcome.is_default_as_good:
         return f"{missed}the default is as good: nothing that was measured takes surely less {what}"
     if outcome.default is None:

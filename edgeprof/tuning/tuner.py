@@ -217,7 +217,7 @@ class _Tuning:
             self._learn(place)
             if (after := self._best_value()) is not None and (before is None or after < before * (1 - WORTH)):
                 tests = 0
-        return f"the budget of {self._budget} measurements is spent"
+        return "the share of searching is spent, and the rest was not needed to tell the best apart"
 
     def _test(self, open_places: list[int], turn: int) -> int:
         """In turns: the nearest to the best, the best by what is expected, the same where threads were not yet placed.

@@ -176,8 +176,15 @@ def test_what_a_converter_makes_runs_in_the_other_runtime(typed: CommandLine, tm
         (
             ("model.onnx", "--data", "data.npz", "--metric", "score.py:bad"),
             1,
-            "the metric score.py:bad fails: ValueError",
+            "edgeprof: the metric score.py:bad fails at score.py:2: ValueError",
         ),
+        (
+            ("model.onnx", "--data", "data.npz", "--metric", "score.py:nan"),
+            1,
+            "edgeprof: the metric score.py:nan gives nan",
+        ),
+        (("model.onnx", "--data", "data.npz", "--metric", "top5"), 2, "take top1 or cosine"),
+        (("model.onnx", "--only", "nonsense"), 2, "no candidate of this model is called nonsense"),
         (("model.onnx", "--data", "data.npz", "--metric", "score.py:none"), 2, "has no none"),
         (("model.onnx", "-d", "pi5"), 2, "simulates a board"),
         (("nothing.onnx",), 1, "there is no file nothing.onnx"),
@@ -200,7 +207,10 @@ def test_bad_input_is_refused_before_anything_is_made(
 def _bad_files(folder: Path) -> None:
     classifier = small_classifier()
     np.savez(folder / "few.npz", image=classifier.images[:20], labels=classifier.labels[:20])
-    (folder / "score.py").write_text("def bad(outputs, labels):\n    raise ValueError('no such thing')\n")
+    (folder / "score.py").write_text(
+        "def bad(outputs, labels):\n    raise ValueError('no such thing')\n\n\n"
+        "def nan(outputs, labels):\n    return float('nan')\n"
+    )
     model = onnx.load(folder / "model.onnx")
     tensor = model.graph.initializer[0]
     values = onnx.numpy_helper.to_array(tensor) * np.float32("nan")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -144,3 +145,22 @@ def test_a_disk_that_fills_is_named_and_nothing_half_written_stays(folder: Path,
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]
+
+
+def test_what_a_killed_optimization_left_goes_with_the_next_one(folder: Path) -> None:
+    made = folder / "killed"
+    line = CommandLine(folder, {"EDGEPROF_HOME": str(folder / "home"), "EDGEPROF_GATE_TIMEOUT": "0"})
+    arguments = ("optimize", "model.onnx", "--out", str(made), "--only", "slim", "--budget-time", "1s")
+    with line.start(*arguments) as first:
+        until_s = time.monotonic() + 60.0
+        while not list(made.glob(".making-*/*.onnx")):
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+        first.kill()
+    left = list(made.glob(".making-*"))
+
+    done = line.run(*arguments)
+
+    assert len(left) == 1
+    assert done.returncode == 0, done.stderr
+    assert not list(made.glob(".making-*")) if made.exists() else True

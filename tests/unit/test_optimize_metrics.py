@@ -88,7 +88,7 @@ def test_a_function_of_the_users_is_called_and_its_faults_are_told(tmp_path: Pat
     y = np.array([[1.0], [2.0], [-1.0], [3.0]])
 
     assert metric_named("score.py:good", False, tmp_path).loss({"y": -y}, {"y": y}, None).observed == 0.5
-    with pytest.raises(MetricError, match=r"score\.py:raises fails: KeyError"):
+    with pytest.raises(MetricError, match=r"score\.py:raises fails at score\.py:4: KeyError"):
         metric_named("score.py:raises", False, tmp_path).loss({"y": y}, {"y": y}, None)
     with pytest.raises(MetricError, match="gives nan"):
         metric_named("score.py:nan", False, tmp_path).loss({"y": y}, {"y": y}, None)

@@ -73,5 +73,7 @@ def test_what_calibrates_never_judges_and_too_few_are_refused(tmp_path: Path) ->
     assert judged.labels is not None
     assert len(calibration) == 25
     assert sorted([*calibration.labels, *judged.labels]) == list(range(100))
-    with pytest.raises(InputError, match="has 27 samples: that leaves 19 to judge by, 8 calibrate, and 20 are needed"):
+    with pytest.raises(
+        InputError, match=r"of its 27 samples 19 are left to judge by \(8 are for calibrating\), and 20 are needed"
+    ):
         split(samples.take(range(27)), seed=0)

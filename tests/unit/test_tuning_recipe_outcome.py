@@ -59,6 +59,15 @@ def test_a_default_that_cannot_be_told_from_the_best_is_handed_over_and_called_a
     assert "the default is as good" in conclusion(found)
 
 
+def test_a_default_of_which_too_little_is_known_is_not_called_as_good() -> None:
+    found = judged(seen(DEFAULT, 0.010, 0.040, 0.6), seen(BIG, 0.012, 0.030))
+
+    assert found.chosen.configuration == DEFAULT
+    assert found.is_undecided
+    assert "undecided" in conclusion(found)
+    assert "as good" not in conclusion(found)
+
+
 def test_what_a_certain_one_surely_beats_is_no_tie_of_an_uncertain_one() -> None:
     found = judged(
         seen(DEFAULT, 0.010, 0.044, 0.1), seen(BIG, 0.012, 0.017, 0.9), seen(LITTLE, 0.012, 0.018, 0.1),
