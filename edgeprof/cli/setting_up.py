@@ -99,7 +99,10 @@ def _set_up(setting: Setting, runtime: str, upgrade: bool, dry_run: bool, name: 
         step = setting.plan(runtime, upgrade=upgrade)
         _tell(step, dry_run)
         if dry_run:
-            return True
+            lacking = None if step.is_there else setting.lacking_room(step)
+            if lacking is not None:
+                click.echo(f"edgeprof: {runtime}: would not fit: {lacking}", err=True)
+            return lacking is None
         with progress_bar(f"{runtime} on {name}") as show:
             version = setting.carry_out(step, show)
     except (AgentError, TransferError) as error:
@@ -148,6 +151,11 @@ def clean(name: str, dry_run: bool, force: bool) -> int:
     device = fleet.device(name)
     if device.scheme == "sim":
         raise UsageError(f"{name} is simulated on this machine", "edgeprof devices clean local")
+    if device.scheme == "adb":
+        raise UsageError(
+            f"the agent of {name} runs on this machine, and keeps nothing on the phone between jobs",
+            "edgeprof devices clean local; what a job left that was killed: adb shell rm -r /data/local/tmp/edgeprof-*",
+        )
     with open_link(device) as link:
         found = clean_device(fleet, device, link, dry_run=dry_run, force=force)
     verb = "would be removed" if dry_run else "removed"

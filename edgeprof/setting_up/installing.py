@@ -109,15 +109,28 @@ class Setting:
         replaced = device.pythons.get(step.runtime)
         device = msgspec.structs.replace(device, pythons=device.pythons | {step.runtime: step.python})
         try:
-            version = try_runtime(device, step.runtime)
+            version = self._tried(device, step)
+        except AgentLost:
+            raise
+        except AgentError:
+            if not step.is_there:
+                raise
+            # It was whole once, and something of it is gone since: it is made anew.
+            self.install(step, on_progress)
+            version = self._tried(device, step)
+        self._fleet = self._fleet.add(device)
+        self._discard_replaced(replaced, step)
+        return version
+
+    def _tried(self, device: Device, step: Step) -> str:
+        """The version that answered; an environment that does not run is removed."""
+        try:
+            return try_runtime(device, step.runtime)
         except AgentLost:
             raise  # that says nothing of the environment: the next set-up tries it again
         except AgentError:
             self._there.discard((step.name,))
             raise
-        self._fleet = self._fleet.add(device)
-        self._discard_replaced(replaced, step)
-        return version
 
     def _discard_replaced(self, python: str | None, step: Step) -> None:
         """Remove the environment that fleet.toml named before; others may be those of other people's."""
@@ -134,7 +147,8 @@ class Setting:
         Raises:
             NoSpace, TransferError: as for `carry_out`.
         """
-        self._check_room(step)
+        if (lacking := self.lacking_room(step)) is not None:
+            raise NoSpace(lacking, "make room there; edgeprof devices clean removes what edgeprof has put there")
         uploads = self._there.prepare().uploads
         self._send(step.wheels, uploads, on_progress)
         if corrupt := self._make(step):
@@ -146,15 +160,16 @@ class Setting:
                     "the memory, the card or the cable of the device is failing: try another one",
                 )
 
-    def _check_room(self, step: Step) -> None:
+    def lacking_room(self, step: Step) -> str | None:
+        """Why it does not fit on the device's disk; None where it does."""
         needed_bytes = step.size_bytes + OVERHEAD * step.unpacked_bytes + SPARE_BYTES
         free_bytes = self._there.look().free_bytes  # the runtime before this one took its share
         if needed_bytes > free_bytes:
-            raise NoSpace(
+            return (
                 f"{self._device.name}: {step.runtime} needs {needed_bytes / 1e6:.0f} MB while it is set up, "
-                f"{free_bytes / 1e6:.0f} MB are free in {self.facts.cache}",
-                "make room there; edgeprof devices clean removes what edgeprof has put there",
+                f"{free_bytes / 1e6:.0f} MB are free in {self.facts.cache}"
             )
+        return None
 
     def _send(self, wheels: tuple[Wheel, ...], uploads: str, on_progress: OnProgress | None) -> None:
         total_bytes = sum(wheel.size_bytes for wheel in wheels)

@@ -95,7 +95,7 @@ def read_bundle(data: bytes, where: str) -> tuple[Run, ...]:
         raise StoreError(f"{where}: {len(bundle.runs)} runs, more than {MAX_RUNS} are not accepted", ASK)
     if bundle.digest != _digest([one.digest for one in bundle.runs]):
         raise StoreError(f"{where}: digest: the list of runs is not the one that was shared", ASK)
-    return tuple(_run(one, bundle.digest, f"{where}: runs[{k}]") for k, one in enumerate(bundle.runs))
+    return tuple(_run(one, f"{where}: runs[{k}]") for k, one in enumerate(bundle.runs))
 
 
 def _check_head(head: _Head, where: str) -> None:
@@ -108,7 +108,7 @@ def _check_head(head: _Head, where: str) -> None:
         )
 
 
-def _run(shared: _Shared, bundle_digest: str, where: str) -> Run:
+def _run(shared: _Shared, where: str) -> Run:
     try:
         content = json.loads(bytes(shared.run))
         if shared.digest != _digest(content):
@@ -119,11 +119,10 @@ def _run(shared: _Shared, bundle_digest: str, where: str) -> Run:
     except (ValueError, RecursionError) as error:  # numbers beyond all bounds, lists in lists without end
         raise StoreError(f"{where}: not the JSON of a run: {error}", ASK) from error
     check_plausible(run, where)
-    # Names of one's own devices and runs can be neither taken nor imitated.
+    # Names of one's own devices and runs can be neither taken nor imitated. The same run is the same in every bundle.
+    machine = _digest(content["profile"]["machine"])[:DEVICE_DIGITS]
     return dataclasses.replace(
-        run,
-        id=f"{SHARED}-{shared.digest[:ID_DIGITS]}",
-        device=f"{SHARED}-{bundle_digest[:DEVICE_DIGITS]}-{run.device}",
+        run, id=f"{SHARED}-{shared.digest[:ID_DIGITS]}", device=f"{SHARED}-{machine}-{run.device}"
     )
 
 

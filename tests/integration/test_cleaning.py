@@ -129,3 +129,14 @@ def test_a_simulated_device_has_nothing_to_clean_of_its_own(tmp_path: Path) -> N
 
     assert done.returncode == 2
     assert "devices clean local" in done.stderr
+
+
+def test_a_phone_behind_adb_keeps_nothing_of_ours_between_jobs(tmp_path: Path) -> None:
+    edgeprof = CommandLine(tmp_path)
+    assert edgeprof.run("devices", "add", "phone", "adb:R58", "--benchmark-model", "/data/local/tmp/b").returncode == 0
+
+    done = edgeprof.run("devices", "clean", "phone")
+
+    assert done.returncode == 2
+    assert "keeps nothing on the phone" in done.stderr
+    assert "devices clean local" in done.stderr

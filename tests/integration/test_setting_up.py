@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable
@@ -138,6 +139,12 @@ def test_runtimes_are_brought_tried_named_left_alone_the_second_time_and_removed
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("its environment is there already") == 2
     assert Fleet.read(tmp_path / "edgeprof" / "fleet.toml").device("board").pythons == pythons
+
+    shutil.rmtree(next(Path(pythons["litert"]).parents[1].glob("lib/*/site-packages/ai_edge_litert")))
+    mended = edgeprof.run("devices", "setup", "board", "--runtime", "litert")
+
+    assert mended.returncode == 0, mended.stderr
+    assert "is ready: a tiny model gave the right answer" in mended.stdout
 
     cleaned = edgeprof.run("devices", "clean", "board")
 

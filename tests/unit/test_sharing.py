@@ -104,6 +104,18 @@ def test_ids_and_devices_of_strangers_are_made_of_the_content() -> None:
     assert run.device.startswith("shared-")
 
 
+def test_the_same_run_is_the_same_in_every_bundle_and_when_it_is_shared_on() -> None:
+    one = make_run()
+    other = dataclasses.replace(one, created_at_s=1.8e9)
+
+    (alone,) = read_bundle(write_bundle([one], WORDS), "alone")
+    beside = read_bundle(write_bundle([other, one], WORDS), "beside")
+    (shared_on,) = read_bundle(write_bundle([alone], ()), "on")
+
+    assert alone in beside
+    assert shared_on == alone
+
+
 def test_devices_of_one_kind_stay_apart_and_one_device_stays_one() -> None:
     one = make_run()
     runs = [one, dataclasses.replace(one, device="second"), dataclasses.replace(one, created_at_s=1.8e9)]
