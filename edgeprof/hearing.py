@@ -15,6 +15,9 @@ __all__ = ["hear", "lines", "no_start"]
 MAX_BANNER_LINES = 1000
 ENDING_S = 60.0
 
+# Where `devices setup` makes environments (setting_up/on_device.py).
+SET_UP = "/edgeprof/runtimes/"
+
 
 def hear(link: Link, argv: list[str], mark: bytes, *, name: str, within_s: float) -> bytes:
     """What the program `argv` on device `name` says after `mark`; the program is ended then.
@@ -64,10 +67,10 @@ def no_start(process: Process, python: str, *, name: str, within_s: float = ENDI
         code = None
     tail = process.stderr_tail().strip()
     if code in (126, 127) or "not found" in tail or "No such file" in tail:
-        return NoPython(
-            f"{name}: there is no Python under the name {python}",
-            f"install python3 there, or name one: edgeprof devices add {name} ... --python /path/python3",
-        )
+        advice = f"install python3 there, or name one: edgeprof devices add {name} ... --python /path/python3"
+        if SET_UP in python:  # an environment of ours that is gone
+            advice = f"make it anew: edgeprof devices setup {name} --runtime RUNTIME"
+        return NoPython(f"{name}: there is no Python under the name {python}", advice)
     said = f": {tail.splitlines()[-1]}" if tail else " and said nothing"
     return AgentError(
         f"{name}: {python} ended with code {code}{said}",

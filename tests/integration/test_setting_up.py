@@ -140,11 +140,16 @@ def test_runtimes_are_brought_tried_named_left_alone_the_second_time_and_removed
     assert again.stdout.count("its environment is there already") == 2
     assert Fleet.read(tmp_path / "edgeprof" / "fleet.toml").device("board").pythons == pythons
 
+    Path(pythons["tflite"]).unlink()
+    doctor = edgeprof.run("devices", "doctor", "board")
+
+    assert "make it anew: edgeprof devices setup board --runtime" in doctor.stdout + doctor.stderr
+
     shutil.rmtree(next(Path(pythons["litert"]).parents[1].glob("lib/*/site-packages/ai_edge_litert")))
-    mended = edgeprof.run("devices", "setup", "board", "--runtime", "litert")
+    mended = edgeprof.run("devices", "setup", "board", "--runtime", "litert,tflite")
 
     assert mended.returncode == 0, mended.stderr
-    assert "is ready: a tiny model gave the right answer" in mended.stdout
+    assert mended.stdout.count("is ready: a tiny model gave the right answer") == 2
 
     cleaned = edgeprof.run("devices", "clean", "board")
 
