@@ -91,6 +91,8 @@ def read_bundle(data: bytes, where: str) -> tuple[Run, ...]:
         bundle = msgspec.json.decode(data, type=_Bundle)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise StoreError(f"{where}: not a bundle of runs: {error}", ASK) from error
+    if not bundle.runs:
+        raise StoreError(f"{where}: there are no runs in it", ASK)
     if len(bundle.runs) > MAX_RUNS:
         raise StoreError(f"{where}: {len(bundle.runs)} runs, more than {MAX_RUNS} are not accepted", ASK)
     if bundle.digest != _digest([one.digest for one in bundle.runs]):

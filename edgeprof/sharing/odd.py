@@ -89,7 +89,11 @@ def _odd_times(run: Run) -> Iterator[str]:
     for name in ("import_s", "load_s", "initialise_s", "first_inference_s"):
         yield from _not_within([getattr(profile, name)], f"profile.{name}", 0.0, DAY_S)
     yield from _not_within(profile.warmup_s, "profile.warmup_s", 0.0, DAY_S)
+    if not profile.rounds:
+        yield "profile.rounds: nothing was measured"
     for k, each in enumerate(profile.rounds):
+        if not each.latencies_s:
+            yield f"profile.rounds[{k}].latencies_s: nothing was measured"
         yield from _not_within(each.latencies_s, f"profile.rounds[{k}].latencies_s", 0.0, DAY_S)
         if any(latency == 0.0 for latency in each.latencies_s):
             yield f"profile.rounds[{k}].latencies_s: an inference that took no time"

@@ -184,6 +184,11 @@ def profile_of(run: dict[str, Any]) -> dict[str, Any]:
         (lambda run: profile_of(run)["rounds"][0]["latencies_s"].__setitem__(0, -1.0), "latencies_s: -1.0"),
         (lambda run: profile_of(run)["rounds"][0]["latencies_s"].__setitem__(0, 0.0), "took no time"),
         (lambda run: profile_of(run)["rounds"][0]["latencies_s"].__setitem__(0, 1e9), "not between 0 and 86400"),
+        (lambda run: profile_of(run)["rounds"].clear(), "profile.rounds: nothing was measured"),
+        (
+            lambda run: profile_of(run)["rounds"][0]["latencies_s"].clear(),
+            "rounds[0].latencies_s: nothing was measured",
+        ),
         (lambda run: profile_of(run)["rounds"][0]["before"]["temperatures_c"].update(cpu=9000.0), "temperatures_c"),
         (lambda run: profile_of(run)["operators"].update(graph="eJw="), "profile.operators.graph"),
         (lambda run: run["operators"][0].update(kernel=999), "operators[0].kernel"),
@@ -209,6 +214,7 @@ def test_what_no_honest_run_contains_is_refused_and_named(
         (lambda bundle: bundle["runs"][0]["run"].update(notes=["faster"]), "not what was shared"),
         (lambda bundle: bundle.update(runs=bundle["runs"] * 1001), "1001 runs"),
         (lambda bundle: bundle.update(runs={}), "not a bundle of runs"),
+        (lambda bundle: bundle.update(runs=[]), "there are no runs in it"),
     ],
 )
 def test_a_bundle_that_was_changed_is_refused(change: Callable[[dict[str, Any]], object], words: str) -> None:
