@@ -13,7 +13,7 @@ from edgeprof.errors import JobRefused
 from tests.boards.measuring import PLAN, agent_on, energy_of, rest_w
 from tests.boards.virtual_board import VirtualBoard
 
-pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def battery_of(agent: Agent) -> wire.MeterInfo:

@@ -18,7 +18,7 @@ from tests.boards.measuring import MODELS, QUICK, WAKE_WORD, agent_on, small_mod
 from tests.boards.virtual_board import CLOCKS, COOL_C, FULL_KHZ, VirtualBoard
 from tests.integration.command_line import CommandLine
 
-pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(600)]
 
 RECORDS = "/home/pi/.cache/edgeprof/clocks"
 LIMITS = f"{CLOCKS}/policy*/scaling_max_freq"

@@ -15,7 +15,7 @@ from tests.boards.measuring import PLAN, agent_on, energy_of, rest_w
 from tests.boards.registers import POWER_STEP_W
 from tests.boards.virtual_board import HOT_C, VirtualBoard
 
-pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(600)]
 
 TOLERANCE = 0.02
 # Of the windows idle, busy, idle, busy, idle, busy, idle.

@@ -10,7 +10,7 @@ from edgeprof.verdict import judge
 from tests.boards.measuring import QUICK, agent_on, small_model
 from tests.boards.virtual_board import FULL_KHZ, HOT_C, VirtualBoard
 
-pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(600)]
 
 # What a board at rest comes to, by how busy the host is that emulates it.
 STEADY = ("trusted", "steady-unverified", "noisy", "drifting")

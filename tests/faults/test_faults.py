@@ -43,7 +43,7 @@ def playing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.mark.ssh
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_campaign_survives(name: str, playing: Playing) -> None:
     fault = BY_NAME[name]

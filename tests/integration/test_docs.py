@@ -232,7 +232,7 @@ def test_the_python_example_prints_a_median_and_operators(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)  # on a busy machine the gate of its first profile takes a minute
+@pytest.mark.timeout(900)  # on a busy machine the gate of its first profile takes a minute
 def test_the_page_about_python_runs_from_its_first_block_to_its_last(tmp_path: Path) -> None:
     """With its torch module where torch is installed."""
     run_blocks(tmp_path, PYTHON if importlib.util.find_spec("torch") is None else PYTHON_AND_TORCH)

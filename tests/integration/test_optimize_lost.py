@@ -24,7 +24,7 @@ from tests.integration.command_line import CommandLine
 from tests.small_classifier import small_classifier
 from tests.waiting import Clock
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 HERE = Device(name="local", python=sys.executable)
 

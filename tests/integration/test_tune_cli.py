@@ -30,7 +30,7 @@ from tests.integration.command_line import CommandLine
 from tests.integration.test_docs import said_by_each_command
 from tests.waiting import Clock
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 # A 10 Hz sensor and four CPUs alike: the quickest to simulate of those with a meter.
 BOARD, BIG_LITTLE = "pi-5", "phone-sdm845"

@@ -11,7 +11,7 @@ from tests.lab.demonstration import NAMES, demonstrate
 from tests.lab.fleet import Fleet
 from tests.lab.test_fleet import left_behind
 
-pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_a_campaign_on_two_failing_devices_is_resumed_until_every_result_is_there(

@@ -23,7 +23,7 @@ from tests.lab.device import FleetDevice
 from tests.lab.fleet import MIB, PREFIX, Fleet
 from tests.lab.limits import LimitsV2
 
-pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 DISK_BYTES = 64 * MIB

@@ -16,7 +16,7 @@ from tests.integration.command_line import CommandLine
 from tests.lab import arm64
 from tests.lab.arm64 import Arm64Device
 
-pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ssh, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 QUICK = ("--rounds", "1", "--min-runs", "1", "--min-time", "0", "--gate-timeout", "0", "--operator-runs", "1")
 # Everything on the device's own file system and in the user's home, but for the times of folders, which any removal
