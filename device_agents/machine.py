@@ -56,6 +56,24 @@ class OpenFile:
         os.close(self._descriptor)
 
 
+class FileReadAnew(OpenFile):
+    """A file that is read through its machine each time: nothing is kept open, and no driver is reached."""
+
+    def __init__(self, machine: "Machine", path: str) -> None:
+        self._machine = machine
+        self._path = path
+        machine.read(path)
+
+    def read(self) -> str:
+        return self._machine.read(self._path)
+
+    def ioctl(self, request: int, data: bytearray) -> None:
+        raise OSError(errno.ENOTSUP, "no driver is reached from here", self._path)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class Ticker:
     """How often something is called; `period_s` may be changed, and holds from the next call on."""
 

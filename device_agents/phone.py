@@ -15,7 +15,7 @@ import time
 import weakref
 from typing import Iterator, List, Optional, Sequence, Tuple
 
-from device_agents.machine import MAX_READ_BYTES, Machine, OpenFile, cpu_name
+from device_agents.machine import MAX_READ_BYTES, FileReadAnew, Machine, OpenFile, cpu_name
 from device_agents.wire import ClockReading, MachineInfo
 
 # The one folder of a phone that adb's user may write to and run programs from.
@@ -91,24 +91,6 @@ class Unanswered(TimeoutError):
         self.partial = partial
 
 
-class AdbFile(OpenFile):
-    """A file of the phone's: nothing is kept open there, it is read anew each time."""
-
-    def __init__(self, machine: "AdbMachine", path: str) -> None:
-        self._machine = machine
-        self._path = path
-        machine.read(path)
-
-    def read(self) -> str:
-        return self._machine.read(self._path)
-
-    def ioctl(self, request: int, data: bytearray) -> None:
-        raise OSError(errno.ENOTSUP, "adb reaches no driver", self._path)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
 class AdbMachine(Machine):
     """A phone as adb's shell sees it. The clock is the host's."""
 
@@ -123,7 +105,7 @@ class AdbMachine(Machine):
     def open(self, path: str, writable: bool = False) -> OpenFile:
         if writable:
             raise PermissionError(errno.EACCES, "nothing is changed over adb", path)
-        return AdbFile(self, path)
+        return FileReadAnew(self, path)
 
     def read(self, path: str) -> str:
         code, text = self._sh(f"cat {shlex.quote(path)} 2>&1", ANSWER_S)

@@ -30,7 +30,7 @@ from edgeprof.errors import (
 from edgeprof.models import ModelFile
 from edgeprof.profiling import OnProgress, OpenDevice, attached
 
-__all__ = ["AWAY", "Patience", "Spooled", "considerate", "usual_patience", "when_free"]
+__all__ = ["AWAY", "LEASED", "Patience", "Spooled", "considerate", "usual_patience", "when_free"]
 
 T = TypeVar("T")
 

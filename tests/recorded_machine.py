@@ -5,29 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from device_agents.machine import Machine, OpenFile
+from device_agents.machine import FileReadAnew, Machine, OpenFile
 
 MACHINES = Path(__file__).parent / "recorded" / "machines"
 
 
-class RecordedFile(OpenFile):
-    """A file of a recorded machine, read again and again; an ioctl answers what `answers` has of the words asked."""
+class RecordedFile(FileReadAnew):
+    """A file of a recorded machine; an ioctl answers what is recorded of the words asked."""
 
     def __init__(self, machine: RecordedMachine, path: str) -> None:
-        self._machine = machine
-        self._path = path
-        machine.read(path)
-
-    def read(self) -> str:
-        return self._machine.read(self._path)
+        super().__init__(machine, path)
+        self._commands = machine.root / "commands"
 
     def ioctl(self, request: int, data: bytearray) -> None:
         words = data[24:].split(b"\0", 1)[0].decode()
-        answer = (self._machine.root / "commands" / words).read_bytes()
+        answer = (self._commands / words).read_bytes()
         data[24 : 24 + len(answer) + 1] = answer + b"\0"
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 class RecordedMachine(Machine):

@@ -10,7 +10,7 @@ import random
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from device_agents.clock_caps import ClockError, step_khz
-from device_agents.machine import Machine, OpenFile, Ticker
+from device_agents.machine import FileReadAnew, Machine, OpenFile, Ticker
 from device_agents.runtimes import RuntimeRefusal
 from device_agents.runtimes.simulated_sensor import FOLDER, SimulatedSensor
 from device_agents.topology import read_policies
@@ -25,24 +25,6 @@ MAX_CLUSTERS, MAX_CORES, MAX_STEPS, MIN_POLL_S = 16, 1024, 256, 0.01
 
 def _nothing() -> None:
     """Nobody asked to be called."""
-
-
-class SimulatedFile(OpenFile):
-    """One of the board's files, for reading again and again."""
-
-    def __init__(self, machine: "SimulatedMachine", path: str) -> None:
-        self._machine = machine
-        self._path = path
-        machine.read(path)
-
-    def read(self) -> str:
-        return self._machine.read(self._path)
-
-    def ioctl(self, request: int, data: bytearray) -> None:
-        raise OSError("a simulated board has no drivers")
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 class SimulatedMachine(Machine):
@@ -100,7 +82,7 @@ class SimulatedMachine(Machine):
             self._ticker, self._tick, self._until_tick_s = None, _nothing, math.inf
 
     def open(self, path: str, writable: bool = False) -> OpenFile:
-        return SimulatedFile(self, path)
+        return FileReadAnew(self, path)
 
     def keeps_clocks_for(self, seconds: float) -> bool:
         """Whether the governor will not look within that time."""

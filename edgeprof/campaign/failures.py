@@ -15,11 +15,11 @@ from edgeprof.errors import (
     UnknownHostKey,
 )
 
-__all__ = ["DEVICE", "LASTING", "LEASED", "PASSING", "SILENT", "kind_of", "severity"]
+__all__ = ["DEVICE", "LASTING", "PASSING", "SILENT", "kind_of", "severity"]
 
 # It may go well next time; it will not; this device can do nothing at all.
 PASSING, LASTING, DEVICE = "passing", "lasting", "device"
-LEASED, SILENT = "leased", "keeper-silent"
+SILENT = "keeper-silent"
 # Kinds of refusals (docs/protocol.md) that say nothing about the job.
 PASSING_KINDS = frozenset(
     {

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from device_agents import wire
 from edgeprof.campaign.events import DeviceState, JobBegun, JobDone, JobFailed, JobProgress, Tell
-from edgeprof.campaign.failures import DEVICE, LEASED, PASSING, SILENT, kind_of, severity
+from edgeprof.campaign.failures import DEVICE, PASSING, SILENT, kind_of, severity
 from edgeprof.campaign.outline import Outline, PlannedJob, with_noise_of_its_own
 from edgeprof.errors import CampaignError, DeviceGivenUp, EdgeprofError, JobRefused, Stopped, StoreError
 from edgeprof.fleet import Device
@@ -19,7 +19,7 @@ from edgeprof.models import ModelFile
 from edgeprof.profiling import TRY_NEXT, OnProgress, OpenDevice, Settings
 from edgeprof.reference import Reference
 from edgeprof.run import Run
-from edgeprof.spooled import Patience, Spooled
+from edgeprof.spooled import LEASED, Patience, Spooled
 from edgeprof.store import DONE, FAILED, PENDING, RUNNING, CampaignJob, Reason, Store
 
 __all__ = ["Assignment", "DeviceWorker"]

@@ -18,7 +18,8 @@ __all__ = ["Cleaned", "Facts", "Installed", "Prepared", "There"]
 
 MARK = b"edgeprof-setup "
 OLDEST_PYTHON = (3, 9)
-# Parses on every Python, and says which one it is where that is too old to read the program itself.
+# Parses on every Python, and says which one it is where that is too old to read the program itself. What is executed is
+# our own on_device.py, sent as the argument: what `python -c` would do with it, once the version is known.
 STARTER = """
 import sys
 if sys.version_info < (3, 9):
