@@ -147,7 +147,7 @@ def _code(found: Found, recipe: Path) -> int:
         click.echo(f"edgeprof: ended early: {found.why}", err=True)
         click.echo(f"  what to do: {_how_to_resume(recipe)}", err=True)
         return EXIT_FAILURES
-    return 0 if found.outcome.chosen.keeps_budget and not found.outcome.is_undecided else EXIT_FAILURES
+    return 0 if found.outcome.chosen.keeps_budget else EXIT_FAILURES
 
 
 def _how_to_resume(recipe: Path) -> str:
